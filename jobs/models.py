@@ -1,0 +1,252 @@
+"""The work: a job is one business operation, a call one LLM call in it, an attempt one request to
+one deployment. A cost line is what an attempt cost the founder; it never changes a charge.
+
+Job rows are written by ``jobs/lifecycle.py``, the rest by ``jobs/calls.py``.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+
+from billing.models import Hold, PlanVersion
+from saas_litellm.base.models import AppendOnly
+from saas_litellm.base.money import MAX_AMOUNT
+from teams.models import Alias, ApiKey, Deployment, Team
+
+
+class Job(models.Model):
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        IN_PROGRESS = "in_progress"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    OPEN = (Status.PENDING, Status.IN_PROGRESS)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    team = models.ForeignKey(Team, models.PROTECT, related_name="jobs")
+    api_key = models.ForeignKey(ApiKey, models.PROTECT, null=True, blank=True, related_name="+")
+    plan_version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="+")
+    hold = models.OneToOneField(Hold, models.PROTECT, null=True, blank=True, related_name="+")
+    account_id = models.BigIntegerField(help_text="The wallet this job draws on to its end.")
+    job_type = models.CharField(max_length=100)
+    user_id = models.CharField(max_length=200, blank=True)
+    external_task_id = models.CharField(max_length=200, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING)
+    outcome = models.CharField(max_length=8, blank=True)
+    error_message = models.CharField(max_length=2000, blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    last_activity_at = models.DateTimeField()
+    # Caps, and what calls in flight have set aside under them.
+    max_nanocredits = models.BigIntegerField(null=True, blank=True)
+    max_provider_cost_nano_usd = models.BigIntegerField(null=True, blank=True)
+    in_flight = models.PositiveIntegerField(default=0)
+    held_nanocredits = models.BigIntegerField(default=0)
+    held_cost_nano_usd = models.BigIntegerField(default=0)
+    # Totals over finished calls, and over the job's own flat price.
+    successful_calls = models.PositiveIntegerField(default=0)
+    failed_calls = models.PositiveIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    total_latency_ms = models.BigIntegerField(default=0)
+    charged_nanocredits = models.BigIntegerField(default=0)
+    overrun_nanocredits = models.BigIntegerField(default=0)
+    price_nano_usd = models.BigIntegerField(default=0)
+    provider_cost_nano_usd = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["pending", "in_progress", "completed", "failed", "cancelled"]
+                ),
+                name="job_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "in_progress"], closed_at__isnull=True)
+                | Q(status__in=["completed", "failed", "cancelled"], closed_at__isnull=False),
+                name="job_closed_has_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(held_nanocredits__gte=0, held_cost_nano_usd__gte=0),
+                name="job_held_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_nanocredits__isnull=True)
+                | Q(max_nanocredits__gte=F("charged_nanocredits") + F("held_nanocredits")),
+                name="job_cap_kept",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    charged_nanocredits__lte=MAX_AMOUNT, provider_cost_nano_usd__lte=MAX_AMOUNT
+                ),
+                name="job_amounts_within_bounds",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["team", "-created_at", "-id"], name="job_list"),
+            models.Index(
+                fields=["last_activity_at"],
+                condition=Q(status__in=["pending", "in_progress"]),
+                name="job_idle",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in self.OPEN
+
+    @property
+    def margin_nano_usd(self) -> int:
+        return self.price_nano_usd - self.provider_cost_nano_usd
+
+
+class StatusChange(AppendOnly):
+    """One step of a job's life."""
+
+    job = models.ForeignKey(Job, models.PROTECT, related_name="history")
+    from_status = models.CharField(max_length=12, blank=True)
+    to_status = models.CharField(max_length=12)
+    at = models.DateTimeField()
+    reason = models.CharField(max_length=500, blank=True)
+
+    class Meta(AppendOnly.Meta):
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.from_status or 'new'} → {self.to_status}"
+
+
+class Call(models.Model):
+    class Status(models.TextChoices):
+        HELD = "held"
+        DISPATCHED = "dispatched"
+        SETTLED = "settled"
+        FAILED = "failed"
+        ABANDONED = "abandoned"
+
+    RUNNING = (Status.HELD, Status.DISPATCHED)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(Job, models.PROTECT, related_name="calls")
+    team = models.ForeignKey(Team, models.PROTECT, related_name="+")
+    api_key = models.ForeignKey(ApiKey, models.PROTECT, null=True, blank=True, related_name="+")
+    alias = models.ForeignKey(Alias, models.PROTECT, related_name="+")
+    hold = models.OneToOneField(Hold, models.PROTECT, null=True, blank=True, related_name="+")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.HELD)
+    is_stream = models.BooleanField(default=False)
+    purpose = models.CharField(max_length=200, blank=True)
+    call_metadata = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField()
+    dispatched_at = models.DateTimeField(null=True, blank=True)
+    first_token_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField()
+    # The promise: unit prices of the deployment, and the worst case that was held.
+    unit_prices = models.JSONField()
+    estimated_prompt_tokens = models.PositiveIntegerField()
+    max_output_tokens = models.PositiveIntegerField()
+    held_nanocredits = models.BigIntegerField()
+    held_cost_nano_usd = models.BigIntegerField()
+    # The outcome.
+    usage = models.JSONField(null=True, blank=True, help_text="jobs.usage.Usage as JSON.")
+    usage_source = models.CharField(max_length=8, blank=True)
+    total_tokens = models.PositiveBigIntegerField(default=0)
+    latency_ms = models.PositiveIntegerField(default=0)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    is_output_delivered = models.BooleanField(default=False)
+    price_nanocredits = models.BigIntegerField(default=0)
+    charged_nanocredits = models.BigIntegerField(default=0)
+    overrun_nanocredits = models.BigIntegerField(default=0)
+    price_nano_usd = models.BigIntegerField(default=0)
+    provider_cost_nano_usd = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ("created_at", "id")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(charged_nanocredits__gte=0, overrun_nanocredits__gte=0)
+                & Q(price_nanocredits=F("charged_nanocredits") + F("overrun_nanocredits")),
+                name="call_price_is_charge_plus_overrun",
+            ),
+            models.CheckConstraint(
+                condition=Q(charged_nanocredits=0) | Q(status="settled"),
+                name="call_charged_is_settled",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["job", "created_at"], name="call_of_job"),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(status__in=["held", "dispatched"]),
+                name="call_running",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    call = models.ForeignKey(Call, models.PROTECT, related_name="attempts")
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="+")
+    number = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    provider_request_id = models.CharField(max_length=200, blank=True)
+    failure = models.CharField(max_length=30, blank=True)
+    failure_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    failure_detail = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=["call", "number"], name="attempt_number_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.call_id} #{self.number}"
+
+
+class CostLine(AppendOnly):
+    """What an attempt cost at its provider, in nano-USD; corrections are lines of their own."""
+
+    class Kind(models.TextChoices):
+        ATTEMPT = "attempt"
+        ESTIMATE = "estimate"
+        REVERSAL = "reversal"
+        CORRECTION = "correction"
+
+    call = models.ForeignKey(Call, models.PROTECT, related_name="cost_lines")
+    attempt = models.ForeignKey(Attempt, models.PROTECT, related_name="cost_lines")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    amount_nano_usd = models.BigIntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta(AppendOnly.Meta):
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["attempt", "kind"],
+                condition=~Q(kind="correction"),
+                name="cost_line_kind_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount_nano_usd__gte=-MAX_AMOUNT, amount_nano_usd__lte=MAX_AMOUNT),
+                name="cost_line_amount_within_bounds",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.amount_nano_usd}"

@@ -1,0 +1,33 @@
+"""Where async code crosses into sync database code: one bounded pool of threads.
+
+The pool is what bounds database connections: a thread gives its connection back (PostgreSQL's
+pool) or keeps its own (SQLite) between jobs, and no stream owns either. asgiref's default,
+thread-sensitive mode would make a thread, and a connection, for every open request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import ParamSpec, TypeVar
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix="database")
+
+
+async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run sync database code on the bounded pool and await its result."""
+    crossing = database_sync_to_async(
+        partial(function, *args, **kwargs), thread_sensitive=False, executor=_pool()
+    )
+    result: R = await crossing()
+    return result

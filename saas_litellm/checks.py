@@ -1,0 +1,146 @@
+"""Numbered system checks: which way of running was taken, and whether it is a safe one.
+
+``saas.I001``-``I002`` say what runs; ``saas.E0xx`` refuse an unsafe mix. ``docs/settings.md``
+explains each.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+
+MIN_SECRET_LENGTH = 32
+
+
+@register(Tags.security)
+def check_branch(**_: Any) -> list[CheckMessage]:
+    if settings.EMBEDDED:
+        return [Info("Running embedded: SQLite, one web process.", id="saas.I001")]
+    return [Info("Running in production mode: DATABASE_URL is set.", id="saas.I002")]
+
+
+@register(Tags.security, deploy=True)
+def check_secrets(**_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for number, name in (("E001", "SECRET_KEY"), ("E002", "API_KEY_PEPPER")):
+        if len(getattr(settings, name)) < MIN_SECRET_LENGTH:
+            found.append(
+                Error(
+                    f"{name} is missing or shorter than {MIN_SECRET_LENGTH} characters.",
+                    hint=f"Set {name} in the environment (`make run` writes one for local use).",
+                    id=f"saas.{number}",
+                )
+            )
+    if not settings.ENCRYPTION_KEYS or not all(map(_is_fernet_key, settings.ENCRYPTION_KEYS)):
+        found.append(
+            Error(
+                "ENCRYPTION_KEYS holds no key, or one that is not a Fernet key.",
+                hint="Set ENCRYPTION_KEYS to comma-separated Fernet keys, newest first.",
+                id="saas.E003",
+            )
+        )
+    return found
+
+
+@register(Tags.security)
+def check_open_demo(**_: Any) -> list[CheckMessage]:
+    if settings.SAAS_OPEN_DEMO and not settings.DEBUG:
+        return [
+            Error(
+                "SAAS_OPEN_DEMO answers without a key and may only be on together with DEBUG.",
+                hint="Unset SAAS_OPEN_DEMO.",
+                id="saas.E004",
+            )
+        ]
+    return []
+
+
+@register(Tags.caches)
+def check_processes(**_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if settings.EMBEDDED and settings.WEB_PROCESSES > 1:
+        found.append(
+            Error("SQLite serves one web process.", hint="Set DATABASE_URL.", id="saas.E005")
+        )
+    if settings.WEB_PROCESSES > 1 and not settings.REDIS_URL:
+        found.append(
+            Error(
+                "Several web processes with a cache of their own each.",
+                hint="Set REDIS_URL.",
+                id="saas.E006",
+            )
+        )
+    if not settings.EMBEDDED and not settings.REDIS_URL:
+        found.append(
+            Warning(
+                "DATABASE_URL without REDIS_URL: fine for one web process only.",
+                hint="Set REDIS_URL.",
+                id="saas.W007",
+            )
+        )
+    return found
+
+
+@register(Tags.database)
+def check_threads(**_: Any) -> list[CheckMessage]:
+    if not settings.EMBEDDED and settings.DATABASE_THREADS > settings.DATABASE_POOL_MAX_SIZE:
+        return [
+            Error(
+                "DATABASE_THREADS exceeds DATABASE_POOL_MAX_SIZE: threads would wait for"
+                " connections that other threads hold.",
+                id="saas.E008",
+            )
+        ]
+    return []
+
+
+@register(Tags.database)
+def check_sqlite_version(**_: Any) -> list[CheckMessage]:
+    if settings.EMBEDDED and sqlite3.sqlite_version_info < (3, 35):
+        return [Error("SQLite 3.35 or newer is needed (RETURNING).", id="saas.E009")]
+    return []
+
+
+@register(Tags.security)
+def check_times(**_: Any) -> list[CheckMessage]:
+    if settings.HOLD_GRACE_SECONDS < 2 * settings.SWEEP_INTERVAL_SECONDS:
+        return [
+            Error(
+                "HOLD_GRACE_SECONDS is under twice SWEEP_INTERVAL_SECONDS: a call that settles"
+                " slowly could be swept alive.",
+                id="saas.E010",
+            )
+        ]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def check_database_for_deployment(**_: Any) -> list[CheckMessage]:
+    if not settings.DEBUG and settings.EMBEDDED:
+        return [
+            Warning(
+                "SQLite without DEBUG: good for one small machine, back up var/.",
+                hint="Set DATABASE_URL for anything larger.",
+                id="saas.W011",
+            )
+        ]
+    return []
+
+
+def _is_fernet_key(key: str) -> bool:
+    try:
+        Fernet(key)
+    except ValueError:
+        return False
+    return True
+
+
+def refusal_to_serve() -> str:
+    """Why this process must not serve, or an empty string; asgi.py asks before anything else."""
+    found = [*check_secrets(), *check_open_demo(), *check_processes(), *check_threads()]
+    wrong = [message for message in found if message.level >= Error("").level]
+    return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)

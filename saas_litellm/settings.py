@@ -1,0 +1,220 @@
+"""Every setting, driven by the environment; ``docs/settings.md`` lists the variables.
+
+With no DATABASE_URL the platform runs *embedded*: SQLite, in-memory cache, the worker as a thread
+of the one web process. With DATABASE_URL and REDIS_URL it runs as *production*.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import django_stubs_ext
+import environ
+
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+LOCAL_ENV_FILE = VAR_DIR / "local.env"
+
+env = environ.Env()
+# Written by the first `make run`; the real environment wins over it.
+if env.bool("SAAS_READ_LOCAL_ENV", default=True) and LOCAL_ENV_FILE.exists():
+    env.read_env(str(LOCAL_ENV_FILE))
+
+# --- Secrets ---------------------------------------------------------------------------------
+SECRET_KEY = env.str("SECRET_KEY", default="")
+API_KEY_PEPPER = env.str("API_KEY_PEPPER", default="")
+ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[])
+
+# --- How it runs -----------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else []
+)
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SAAS_OPEN_DEMO = env.bool("SAAS_OPEN_DEMO", default=False)
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8003")
+WEB_PROCESSES = env.int("WEB_PROCESSES", default=1)
+
+_embedded_database = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
+DATABASES = {"default": env.db("DATABASE_URL", default=_embedded_database)}
+EMBEDDED = "sqlite" in DATABASES["default"]["ENGINE"]
+DATABASE_THREADS = env.int("DATABASE_THREADS", default=8)
+DATABASE_POOL_MAX_SIZE = env.int("DATABASE_POOL_MAX_SIZE", default=DATABASE_THREADS + 4)
+if EMBEDDED:
+    DATABASES["default"] |= {
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            # FULL: a committed charge survives a power cut, not only a crash.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        },
+    }
+else:
+    DATABASES["default"] |= {
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            **DATABASES["default"].get("OPTIONS", {}),
+            "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 30},
+        },
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL]},
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+# --- The life of a call ----------------------------------------------------------------------
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=8 * 1024 * 1024)
+# One provider request may take this long; the hold outlives it by the grace.
+CALL_DEADLINE_SECONDS = env.int("CALL_DEADLINE_SECONDS", default=600)
+HOLD_GRACE_SECONDS = env.int("HOLD_GRACE_SECONDS", default=60)
+FIRST_CHUNK_SECONDS = env.float("FIRST_CHUNK_SECONDS", default=10.0)
+KEEP_ALIVE_SECONDS = env.float("KEEP_ALIVE_SECONDS", default=15.0)
+CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1.0)
+SHUTDOWN_GRACE_SECONDS = env.float("SHUTDOWN_GRACE_SECONDS", default=20.0)
+JOB_IDLE_HOURS = env.int("JOB_IDLE_HOURS", default=24)
+SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
+
+# --- Django ----------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "saas_litellm.apps.SaasLitellmConfig",
+    "saas_litellm.base.apps.BaseConfig",
+    "teams.apps.TeamsConfig",
+    "billing.apps.BillingConfig",
+    "jobs.apps.JobsConfig",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+]
+# API paths run through API_MIDDLEWARE alone (asgi.py): no session, no user, no database.
+API_MIDDLEWARE = [
+    "saas_litellm.errors.ErrorMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+]
+MIDDLEWARE = [
+    "saas_litellm.errors.ErrorMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "saas_litellm.urls"
+ASGI_APPLICATION = "saas_litellm.asgi.application"
+APPEND_SLASH = False
+AUTH_USER_MODEL = "teams.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Unhashed names and finders in DEBUG, so that `make run` needs no collectstatic.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+# --- Browsers --------------------------------------------------------------------------------
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/(api|v1)/"
+CORS_EXPOSE_HEADERS = ["X-Request-Id", "Retry-After"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 3600)
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if DEBUG else 31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=not DEBUG)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# TLS is the proxy's task; these two are switched on there or by the variables above.
+SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W021"]
+
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "SaaS LiteLLM",
+    "DESCRIPTION": "Open a job for a team, make LLM calls in it, complete it: the team pays "
+    "credits by your price plan. Teams see aliases and credits, never models or provider prices.",
+    "SERVE_PUBLIC": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api",
+    "POSTPROCESSING_HOOKS": [],
+}
+
+UNFOLD = {
+    "SITE_TITLE": "SaaS LiteLLM",
+    "SITE_HEADER": "SaaS LiteLLM",
+    "SITE_SYMBOL": "receipt_long",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    # The library can log whole payloads; prompts and answers stay out of every log.
+    "loggers": {
+        name: {"level": "CRITICAL", "propagate": False} for name in ("LiteLLM", "LiteLLM Router")
+    }
+    | {"httpx": {"level": "WARNING"}},
+}

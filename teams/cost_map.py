@@ -1,0 +1,106 @@
+"""litellm's bundled cost map, read as a file: a seed for our own unit prices.
+
+Importing litellm takes seconds; its map is plain JSON beside the package, so commands read
+that. Figures there are USD per token as JSON numbers: parsed as exact decimals, and a price
+that femto-USD cannot hold is refused rather than rounded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from saas_litellm.base.money import InexactAmount, femto
+from teams.prices import BadPrice, LongContextTier, Rates, UnitPrices
+
+_FILE = "model_prices_and_context_window_backup.json"
+_FIELDS = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cached_read": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
+    "audio_input": "input_cost_per_audio_token",
+    "reasoning": "output_cost_per_reasoning_token",
+    "audio_output": "output_cost_per_audio_token",
+}
+_TIER = re.compile(r"_above_(\d+)k_tokens\Z")
+
+
+class CostMapMissing(Exception):
+    """The installed litellm has no bundled cost map where it is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One model of the map: its prices, or why it has none that we can use."""
+
+    model: str
+    prices: UnitPrices | None
+    problem: str = ""
+
+
+def load(path: Path | None = None) -> dict[str, Mapping[str, Any]]:
+    """The map's entries by model name; numbers are Decimal. Raises CostMapMissing."""
+    spec = importlib.util.find_spec("litellm")
+    if path is None and (spec is None or spec.origin is None):
+        raise CostMapMissing("litellm is not installed")
+    file = path or Path(str(spec.origin if spec else "")).parent / _FILE
+    if not file.exists():
+        raise CostMapMissing(f"no {_FILE} beside the installed litellm")
+    entries: dict[str, Mapping[str, Any]] = json.loads(file.read_text(), parse_float=Decimal)
+    entries.pop("sample_spec", None)
+    return entries
+
+
+def chat_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
+    """Every chat model of the map under the string that litellm is called with."""
+    for name, entry in sorted(entries.items()):
+        if entry.get("mode") not in {"chat", "completion", "responses"}:
+            continue
+        provider = str(entry.get("litellm_provider", ""))
+        model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
+        try:
+            yield Listed(model, _prices(entry))
+        except (BadPrice, InexactAmount) as error:
+            yield Listed(model, None, str(error))
+
+
+def _prices(entry: Mapping[str, Any]) -> UnitPrices:
+    base = _rates(entry)
+    suffixes = sorted({match[0] for name in entry if (match := _TIER.search(name))})
+    tiers = tuple(
+        LongContextTier(
+            above_tokens=int(suffix.split("_")[2].rstrip("k")) * 1000,
+            rates=_rates({**_plain(entry), **_tier(entry, suffix)}),
+        )
+        for suffix in suffixes
+    )
+    per_request = femto(Decimal(entry.get("input_cost_per_request") or 0))
+    return UnitPrices(base=base, tiers=tiers, per_request=per_request)
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry[name] for name in _FIELDS.values() if name in entry}
+
+
+def _tier(entry: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+    named = {f"{name}{suffix}": name for name in _FIELDS.values()}
+    return {plain: entry[name] for name, plain in named.items() if name in entry}
+
+
+def _rates(entry: Mapping[str, Any]) -> Rates:
+    found = {
+        ours: femto(Decimal(entry[theirs]))
+        for ours, theirs in _FIELDS.items()
+        if entry.get(theirs) is not None
+    }
+    if "input" not in found or "output" not in found:
+        raise BadPrice("no price per input and output token")
+    return Rates(**found)

@@ -1,0 +1,119 @@
+"""Organizations and teams: who exists, and in what state."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from saas_litellm.base import audit
+from saas_litellm.base.refusals import Invalid, NotFound
+from teams.models import AccessGroup, Alias, Organization, Team, slug_validator
+from teams.refusals import BadSlug, SlugTaken
+
+
+def create_organization(*, slug: str, name: str = "", actor: str) -> Organization:
+    """Raises BadSlug, SlugTaken."""
+    _check_slug(slug)
+    try:
+        with transaction.atomic():
+            organization = Organization.objects.create(slug=slug, name=name or slug)
+            audit.record(
+                actor=actor, action="organization.create", target=f"organization:{slug}"
+            )
+    except IntegrityError as error:
+        raise SlugTaken(f"There is an organization {slug} already.", param="slug") from error
+    return organization
+
+
+def create_team(
+    *,
+    slug: str,
+    organization: Organization,
+    actor: str,
+    name: str = "",
+    draws_on: str = Team.Wallet.TEAM,
+    access_groups: list[AccessGroup] | None = None,
+    default_alias: Alias | None = None,
+) -> Team:
+    """Raises BadSlug, SlugTaken. The wallet appears on first use; the plan is the default one."""
+    _check_slug(slug)
+    try:
+        with transaction.atomic():
+            team = Team.objects.create(
+                slug=slug,
+                name=name or slug,
+                organization=organization,
+                draws_on=draws_on,
+                default_alias=default_alias,
+            )
+            team.access_groups.set(access_groups or [])
+            audit.record(
+                actor=actor,
+                action="team.create",
+                target=f"team:{slug}",
+                organization=organization.slug,
+            )
+    except IntegrityError as error:
+        raise SlugTaken(f"There is a team {slug} already.", param="slug") from error
+    return team
+
+
+def find_team(slug: str) -> Team:
+    """Raises NotFound."""
+    team = Team.objects.select_related("organization", "default_alias").filter(slug=slug).first()
+    if team is None:
+        raise NotFound(f"There is no team {slug}.")
+    return team
+
+
+def find_organization(slug: str) -> Organization:
+    """Raises NotFound."""
+    organization = Organization.objects.filter(slug=slug).first()
+    if organization is None:
+        raise NotFound(f"There is no organization {slug}.")
+    return organization
+
+
+def set_team_status(*, team: Team, status: Team.Status, actor: str, reason: str = "") -> None:
+    """Pause, suspend or resume a team, at once and everywhere."""
+    with transaction.atomic():
+        changed = Team.objects.filter(pk=team.pk).exclude(status=status).update(status=status)
+        if changed:
+            audit.record(
+                actor=actor,
+                action=f"team.{status}",
+                target=f"team:{team.slug}",
+                reason=reason,
+                before=team.status,
+            )
+    team.status = status
+
+
+def set_organization_status(
+    *, organization: Organization, status: Organization.Status, actor: str, reason: str = ""
+) -> None:
+    """Suspend, close or resume an organization; closing is final (raises Invalid)."""
+    with transaction.atomic():
+        changed = (
+            Organization.objects.filter(pk=organization.pk)
+            .exclude(status__in=[status, Organization.Status.CLOSED])
+            .update(status=status)
+        )
+        if changed:
+            audit.record(
+                actor=actor,
+                action=f"organization.{status}",
+                target=f"organization:{organization.slug}",
+                reason=reason,
+                before=organization.status,
+            )
+        organization.refresh_from_db(fields=["status"])
+    if organization.status != status:
+        raise Invalid("A closed organization stays closed.", param="status")
+
+
+def _check_slug(slug: str) -> None:
+    try:
+        slug_validator(slug)
+    except ValidationError as error:
+        raise BadSlug(f"{slug!r} is not an id. {BadSlug.default_message}", param="slug") from error

@@ -1,0 +1,141 @@
+"""API keys: issue, authenticate, rotate, revoke.
+
+A key reads ``slk_<prefix>_<secret>``. The prefix finds the row; the keyed hash of the whole is
+compared in constant time. Nothing is cached, so a revocation holds everywhere at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from saas_litellm.base import audit, clock, encryption
+from saas_litellm.base.refusals import Conflict, Invalid, NotFound, Unauthenticated
+from teams.models import ApiKey, Organization, Team
+from teams.refusals import KeyExpired, OrganizationSuspended, TeamPaused, TeamSuspended
+
+_SHAPE = re.compile(r"slk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
+# Compared against when no row matches, so that an unknown prefix takes as long as a wrong secret.
+_NO_DIGEST = "0" * 64
+
+
+class KeyAlreadyEnding(Conflict):
+    code = "key_already_ending"
+    default_message = "This key is revoked, expired or already replaced."
+
+
+def issue(
+    *, team: Team, actor: str, name: str = "", expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key and return it with its secret text, which exists nowhere else from now on.
+
+    Raises Invalid when ``expires_at`` has passed.
+    """
+    now = clock.now()
+    if expires_at is not None and expires_at <= now:
+        raise Invalid("expires_at lies in the past.", param="expires_at")
+    prefix = secrets.token_hex(6)
+    text = f"slk_{prefix}_{secrets.token_urlsafe(32)}"
+    with transaction.atomic():
+        key = ApiKey.objects.create(
+            team=team,
+            name=name,
+            prefix=prefix,
+            digest=encryption.keyed_hash(text),
+            created_at=now,
+            expires_at=expires_at,
+        )
+        audit.record(actor=actor, action="key.issue", target=f"key:{prefix}", team=team.slug)
+    return key, text
+
+
+def authenticate(text: str) -> ApiKey:
+    """The key behind a bearer text, its team and organization loaded (one query).
+
+    Raises Unauthenticated, KeyExpired, OrganizationSuspended or TeamSuspended. A paused team
+    is let in, to read and to finish; `require_running` stops it from starting work.
+    """
+    shape = _SHAPE.fullmatch(text)
+    key = (
+        ApiKey.objects.select_related("team__organization").filter(prefix=shape[1]).first()
+        if shape
+        else None
+    )
+    digest = key.digest if key else _NO_DIGEST
+    if not hmac.compare_digest(digest, encryption.keyed_hash(text)) or key is None:
+        raise Unauthenticated("Unknown API key.")
+    if key.revoked_at is not None:
+        raise Unauthenticated("This API key was revoked.")
+    if not key.is_usable_at(clock.now()):
+        raise KeyExpired
+    require_open(key.team)
+    return key
+
+
+def require_open(team: Team) -> None:
+    """Raise unless the team and its organization are open for business."""
+    if team.organization.status != Organization.Status.ACTIVE:
+        raise OrganizationSuspended
+    if team.status == Team.Status.SUSPENDED:
+        raise TeamSuspended
+
+
+def require_running(team: Team) -> None:
+    """Raise unless the team may start new work."""
+    require_open(team)
+    if team.status == Team.Status.PAUSED:
+        raise TeamPaused
+
+
+def revoke(*, prefix: str, actor: str, reason: str = "") -> ApiKey:
+    """End a key now. Revoking twice changes nothing; an unknown prefix raises NotFound."""
+    with transaction.atomic():
+        revoked = ApiKey.objects.filter(prefix=prefix, revoked_at=None).update(
+            revoked_at=clock.now()
+        )
+        key = ApiKey.objects.select_related("team").filter(prefix=prefix).first()
+        if key is None:
+            raise NotFound(f"There is no key with the prefix {prefix}.")
+        if revoked:
+            audit.record(
+                actor=actor,
+                action="key.revoke",
+                target=f"key:{prefix}",
+                reason=reason,
+                team=key.team.slug,
+            )
+    return key
+
+
+def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]:
+    """Issue a successor; the old key goes on for ``overlap`` (zero or more), never longer than
+    it had. Raises NotFound, Invalid, or KeyAlreadyEnding (so that two rotations make one key).
+    """
+    if overlap < timedelta(0):
+        raise Invalid("The overlap is negative.", param="overlap")
+    now = clock.now()
+    with transaction.atomic():
+        old = ApiKey.objects.select_related("team").filter(prefix=prefix).first()
+        if old is None:
+            raise NotFound(f"There is no key with the prefix {prefix}.")
+        successor, text = issue(team=old.team, actor=actor, name=old.name)
+        ends_at = min(now + overlap, old.expires_at or now + overlap)
+        usable = Q(expires_at=None) | Q(expires_at__gt=now)
+        replaced = ApiKey.objects.filter(
+            usable, pk=old.pk, revoked_at=None, replaced_by=None
+        ).update(replaced_by=successor, expires_at=ends_at)
+        if replaced != 1:
+            raise KeyAlreadyEnding
+        audit.record(
+            actor=actor,
+            action="key.rotate",
+            target=f"key:{prefix}",
+            successor=successor.prefix,
+            ends_at=ends_at.isoformat(),
+        )
+    return successor, text

@@ -1,0 +1,139 @@
+"""Unit prices of one model: integers in femto-USD (10^-15 USD) per token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from saas_litellm.base import clock
+from teams.models import UnitPrice
+
+# A token never costs a whole US dollar; a higher figure is a slip of the unit.
+MAX_RATE = 10**15
+
+
+class BadPrice(ValueError):
+    """Prices that cannot be right: negative, absurd, or without input and output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Femto-USD per token of each kind; None means "as the kind it belongs to"."""
+
+    input: int
+    output: int
+    cached_read: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    audio_input: int | None = None
+    reasoning: int | None = None
+    audio_output: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            rate = getattr(self, name)
+            if rate is None and name not in {"input", "output"}:
+                continue
+            if not isinstance(rate, int) or isinstance(rate, bool) or not 0 <= rate <= MAX_RATE:
+                raise BadPrice(f"{name}: {rate!r} is not a price in femto-USD per token")
+
+    @property
+    def dearest_input(self) -> int:
+        kinds = (self.cached_read, self.cache_write, self.cache_write_1h, self.audio_input)
+        return max(self.input, *(rate or 0 for rate in kinds))
+
+    @property
+    def dearest_output(self) -> int:
+        return max(self.output, self.reasoning or 0, self.audio_output or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongContextTier:
+    """Rates of the *whole* request once its prompt is longer than ``above_tokens``."""
+
+    above_tokens: int
+    rates: Rates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPrices:
+    """A price sheet: base rates, long-context tiers, and a fee per request in femto-USD."""
+
+    base: Rates
+    tiers: tuple[LongContextTier, ...] = field(default=())
+    per_request: int = 0
+
+    def rates_for(self, prompt_tokens: int) -> Rates:
+        """The rates of a request with that many prompt tokens: its highest tier exceeded."""
+        rates, reached = self.base, -1
+        for tier in self.tiers:
+            if prompt_tokens > tier.above_tokens > reached:
+                rates, reached = tier.rates, tier.above_tokens
+        return rates
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "base": _present(self.base),
+            "tiers": [
+                {"above_tokens": tier.above_tokens, "rates": _present(tier.rates)}
+                for tier in sorted(self.tiers, key=lambda tier: tier.above_tokens)
+            ],
+            "per_request": self.per_request,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Any) -> UnitPrices:
+        """Raises BadPrice for anything that is not what ``as_json`` writes."""
+        try:
+            return cls(
+                base=Rates(**stored["base"]),
+                tiers=tuple(
+                    LongContextTier(
+                        above_tokens=int(tier["above_tokens"]), rates=Rates(**tier["rates"])
+                    )
+                    for tier in stored.get("tiers", ())
+                ),
+                per_request=int(stored.get("per_request", 0)),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadPrice(f"not a price sheet: {error}") from error
+
+    @property
+    def fingerprint(self) -> str:
+        canonical = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def publish(*, price_key: str, prices: UnitPrices, source: str) -> UnitPrice | None:
+    """Add a version in effect from now; None when the current version says the same."""
+    latest = UnitPrice.objects.filter(price_key=price_key).order_by("-effective_from", "-id")
+    newest = latest.first()
+    if newest is not None and newest.fingerprint == prices.fingerprint:
+        return None
+    now = clock.now()
+    row: UnitPrice = UnitPrice.objects.create(
+        price_key=price_key,
+        rates=prices.as_json(),
+        source=source,
+        fingerprint=prices.fingerprint,
+        effective_from=now,
+        created_at=now,
+    )
+    return row
+
+
+def current(price_keys: list[str]) -> dict[str, UnitPrice]:
+    """The version in effect now of each key that has one, in one query."""
+    rows = UnitPrice.objects.filter(
+        price_key__in=price_keys, effective_from__lte=clock.now()
+    ).order_by("effective_from", "id")
+    return {row.price_key: row for row in rows}
+
+
+def _present(rates: Rates) -> dict[str, int]:
+    return {name: rate for name, rate in asdict(rates).items() if rate is not None}
+
+
+RATE_NAMES = tuple(rate.name for rate in fields(Rates))
