@@ -177,6 +177,14 @@ def settle(*, account_id: int, held: Hold | None, bill: Bill, room_nanocredits: 
     )
 
 
+def nothing(*, account_id: int) -> Charge:
+    """The charge of work that costs nothing and held nothing: no entry, no lock."""
+    balance = Account.objects.values_list("balance_nanocredits", flat=True).get(pk=account_id)
+    return Charge(
+        charged_nanocredits=0, overrun_nanocredits=0, price_nano_usd=0, balance_nanocredits=balance
+    )
+
+
 def _same_grant(earlier: Entry, amount_nanocredits: int, paid_nano_usd: int) -> Entry:
     if (
         earlier.kind != Entry.Kind.GRANT

@@ -7,6 +7,8 @@ thread-sensitive mode would make a thread, and a connection, for every open requ
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -14,6 +16,9 @@ from typing import ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
 from django.conf import settings
+from django.db import transaction
+
+_current = threading.local()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,8 +31,19 @@ def _pool() -> ThreadPoolExecutor:
 
 async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run sync database code on the bounded pool and await its result."""
-    crossing = database_sync_to_async(
-        partial(function, *args, **kwargs), thread_sensitive=False, executor=_pool()
-    )
+    loop = asyncio.get_running_loop()
+
+    def work() -> R:
+        _current.loop = loop
+        return function(*args, **kwargs)
+
+    crossing = database_sync_to_async(work, thread_sensitive=False, executor=_pool())
     result: R = await crossing()
     return result
+
+
+def after_commit_in_loop(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """From sync code on the pool: call ``function`` on the event loop once this has committed."""
+    loop = getattr(_current, "loop", None)
+    if loop is not None:
+        transaction.on_commit(lambda: loop.call_soon_threadsafe(partial(function, *args, **kwargs)))

@@ -1,0 +1,124 @@
+"""Credit endpoints of a team: balance, statement, and "is there enough?"."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from billing import ledger, plans
+from billing.models import Entry, Grant
+from saas_litellm.base.money import InexactAmount, from_nano, nano
+from saas_litellm.base.refusals import Invalid
+from teams.api import Body, Caller, Query, endpoint, path_team
+
+PAGE = 100
+
+
+class Transactions(Query):
+    kind: Literal["grant", "charge", "refund", "adjustment", "expiry"] | None = None
+    cursor: int | None = Field(None, ge=1)
+
+
+class CheckCredits(Body):
+    credits_needed: Decimal = Field(ge=0, le=10**9, strict=False)
+
+
+class BalanceView(BaseModel):
+    team_id: str
+    balance: Decimal
+    held: Decimal
+    available: Decimal
+    credit_limit: Decimal
+    mode: str
+    rates: dict[str, Decimal]
+    lots: list[dict[str, Any]]
+
+
+class TransactionList(BaseModel):
+    transactions: list[dict[str, Any]]
+    next_cursor: int | None
+
+
+class CheckView(BaseModel):
+    has_credits: bool
+    credits_needed: Decimal
+    credits_available: Decimal
+
+
+@endpoint("GET", answer=BalanceView, summary="Show a team's credits")
+def show_balance(caller: Caller, team_id: str) -> dict[str, Any]:
+    """What the wallet owns, what is set aside for work in flight, and what new work may take."""
+    team = path_team(caller, team_id)
+    account = ledger.account_of(team)
+    version = plans.version_for(team)
+    lots = Grant.objects.filter(entry__account=account).select_related("entry").order_by("id")
+    return {
+        "team_id": team.slug,
+        "balance": from_nano(account.balance_nanocredits),
+        "held": from_nano(account.held_nanocredits),
+        "available": from_nano(account.available_nanocredits),
+        "credit_limit": from_nano(account.credit_limit_nanocredits),
+        "mode": version.plan.slug,
+        "rates": {"credits_per_usd": from_nano(version.nanocredits_per_usd)},
+        "lots": [_lot(lot) for lot in lots[:PAGE]],
+    }
+
+
+@endpoint(
+    "GET", query=Transactions, answer=TransactionList, summary="List a team's ledger lines"
+)
+def list_transactions(caller: Caller, query: Transactions, team_id: str) -> dict[str, Any]:
+    """Newest first, each with the balance after it."""
+    account = ledger.account_of(path_team(caller, team_id))
+    entries = Entry.objects.filter(account=account).order_by("-id")
+    if query.kind is not None:
+        entries = entries.filter(kind=query.kind)
+    if query.cursor is not None:
+        entries = entries.filter(pk__lt=query.cursor)
+    page = list(entries[: PAGE + 1])
+    has_more = len(page) > PAGE
+    page = page[:PAGE]
+    return {
+        "transactions": [_line(entry) for entry in page],
+        "next_cursor": page[-1].pk if has_more else None,
+    }
+
+
+@endpoint("POST", body=CheckCredits, answer=CheckView, summary="Ask whether credits suffice")
+def check_credits(caller: Caller, body: CheckCredits, team_id: str) -> dict[str, Any]:
+    """Looks only: nothing is set aside."""
+    account = ledger.account_of(path_team(caller, team_id))
+    try:
+        needed = nano(body.credits_needed)
+    except InexactAmount as error:
+        raise Invalid("At most 9 decimal places.", param="credits_needed") from error
+    return {
+        "has_credits": needed <= account.available_nanocredits,
+        "credits_needed": body.credits_needed,
+        "credits_available": from_nano(account.available_nanocredits),
+    }
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.pk,
+        "kind": entry.kind,
+        "credits": from_nano(entry.amount_nanocredits),
+        "balance_after": from_nano(entry.balance_after_nanocredits),
+        "reference": entry.reference,
+        "reason": entry.reason,
+        "created_at": entry.created_at,
+    }
+
+
+def _lot(lot: Grant) -> dict[str, Any]:
+    granted_at: datetime = lot.entry.created_at
+    return {
+        "kind": lot.kind,
+        "credits_granted": from_nano(lot.entry.amount_nanocredits),
+        "granted_at": granted_at,
+        "expires_at": lot.expires_at,
+    }

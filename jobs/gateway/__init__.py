@@ -1,0 +1,23 @@
+"""The boundary to the LLM providers: the only package that imports litellm, and knows no Django.
+
+Dataclasses go in and out, litellm's exceptions become ProviderFailure, and nothing that names a
+model or a provider leaves. litellm is imported on first use: it takes seconds.
+"""
+
+from jobs.gateway.boot import shut_down, warm_up
+from jobs.gateway.exchange import Stream, complete, count_usage, open_stream
+from jobs.gateway.types import Answer, Chunk, FailureKind, ProviderFailure, Target
+
+__all__ = [
+    "Answer",
+    "Chunk",
+    "FailureKind",
+    "ProviderFailure",
+    "Stream",
+    "Target",
+    "complete",
+    "count_usage",
+    "open_stream",
+    "shut_down",
+    "warm_up",
+]

@@ -1,0 +1,58 @@
+"""Importing litellm: once, lazily, with every setting that must stand before it loads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+_lock = threading.Lock()
+_library: Any = None
+
+
+def warm_up() -> None:
+    """Import litellm now (seconds, once); later calls return at once. Safe from any thread."""
+    litellm()
+
+
+def litellm() -> Any:
+    """The library, imported and set up."""
+    global _library  # noqa: PLW0603 - the import is what is being cached
+    if _library is None:
+        with _lock:
+            if _library is None:
+                _library = _imported()
+    return _library
+
+
+async def shut_down() -> None:
+    """Close litellm's HTTP clients, if it was ever used."""
+    if _library is not None:
+        await _library.close_litellm_async_clients()
+
+
+def _imported() -> Any:
+    # Prices and models come from the wheel: no download at import, no .env read, quiet logs.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    os.environ["LITELLM_MODE"] = "PRODUCTION"
+    os.environ["LITELLM_LOG"] = "ERROR"
+    import litellm as library  # noqa: PLC0415 - the point of this module
+
+    from jobs.gateway import demo  # noqa: PLC0415 - subclasses a class of litellm's
+
+    library.suppress_debug_info = True
+    library.drop_params = False
+    library.modify_params = False
+    library.callbacks = []
+    library.success_callback = []
+    library.failure_callback = []
+    library.turn_off_message_logging = True
+    library.redact_messages_in_exceptions = True
+    library.num_retries = None
+    library.cache = None
+    library.user_url_validation = True
+    library.custom_provider_map = [
+        {"provider": demo.PROVIDER, "custom_handler": demo.DemoProvider()}
+    ]
+    library.utils.custom_llm_setup()
+    return library

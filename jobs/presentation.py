@@ -1,0 +1,242 @@
+"""What a team sees of its jobs and calls: aliases, credits and USD price; never models or cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from billing.models import Account
+from jobs.gateway import Answer
+from jobs.models import Call, Job
+from saas_litellm.base.money import from_nano
+
+
+class CreatedJob(BaseModel):
+    job_id: UUID
+    team_id: str
+    job_type: str
+    status: str
+    created_at: datetime
+
+
+class CallCosts(BaseModel):
+    credits: Decimal
+    total_cost_usd: Decimal
+
+
+class CallAnswer(BaseModel):
+    call_id: UUID
+    job_id: UUID
+    response: dict[str, Any]
+    metadata: dict[str, Any]
+    costs: CallCosts
+
+
+class CreatedAndCalled(CreatedJob, CallAnswer):
+    pass
+
+
+class JobCosts(BaseModel):
+    total_calls: int
+    successful_calls: int
+    failed_calls: int
+    total_tokens: int
+    total_cost_usd: Decimal
+    avg_latency_ms: int
+    credits_charged: Decimal
+    credit_applied: bool
+    credits_remaining: Decimal
+
+
+class ClosedJob(BaseModel):
+    job_id: UUID
+    status: str
+    completed_at: datetime
+    costs: JobCosts
+    calls: list[dict[str, Any]]
+
+
+class JobView(BaseModel):
+    job_id: UUID
+    team_id: str
+    job_type: str
+    user_id: str
+    external_task_id: str
+    status: str
+    metadata: dict[str, Any]
+    max_credits: Decimal | None
+    error_message: str
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    costs: JobCosts
+    status_history: list[dict[str, Any]]
+
+
+class CostsView(BaseModel):
+    job_id: UUID
+    status: str
+    costs: JobCosts
+    calls: list[dict[str, Any]]
+
+
+class MetadataView(BaseModel):
+    job_id: UUID
+    metadata: dict[str, Any]
+    updated_at: datetime
+
+
+class JobList(BaseModel):
+    jobs: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class UsageView(BaseModel):
+    team_id: str
+    start: datetime
+    end: datetime
+    summary: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def created(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.pk,
+        "team_id": job.team.slug,
+        "job_type": job.job_type,
+        "status": job.status,
+        "created_at": job.created_at,
+    }
+
+
+def costs_of(job: Job) -> dict[str, Any]:
+    finished = job.successful_calls + job.failed_calls
+    account = Account.objects.get(pk=job.account_id)
+    return {
+        "total_calls": finished + job.in_flight,
+        "successful_calls": job.successful_calls,
+        "failed_calls": job.failed_calls,
+        "total_tokens": job.total_tokens,
+        "total_cost_usd": from_nano(job.price_nano_usd),
+        "avg_latency_ms": job.total_latency_ms // finished if finished else 0,
+        "credits_charged": from_nano(job.charged_nanocredits),
+        "credit_applied": job.charged_nanocredits > 0,
+        "credits_remaining": from_nano(account.available_nanocredits),
+    }
+
+
+def calls_of(job: Job) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.pk,
+            "purpose": call.purpose,
+            "model": call.alias.name,
+            "tokens": call.total_tokens,
+            "latency_ms": call.latency_ms,
+            "error": call.error_code or None,
+        }
+        for call in _calls(job)
+    ]
+
+
+def call_costs_of(job: Job) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.pk,
+            "purpose": call.purpose,
+            "model": call.alias.name,
+            "status": call.status,
+            "credits": from_nano(call.charged_nanocredits),
+            "total_cost_usd": from_nano(call.price_nano_usd),
+        }
+        for call in _calls(job)
+    ]
+
+
+def closed(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.pk,
+        "status": job.status,
+        "completed_at": job.closed_at,
+        "costs": costs_of(job),
+        "calls": calls_of(job),
+    }
+
+
+def listed(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.pk,
+        "team_id": job.team.slug,
+        "job_type": job.job_type,
+        "user_id": job.user_id,
+        "external_task_id": job.external_task_id,
+        "status": job.status,
+        "metadata": job.metadata,
+        "created_at": job.created_at,
+        "completed_at": job.closed_at,
+        "total_calls": job.successful_calls + job.failed_calls + job.in_flight,
+        "credits_charged": from_nano(job.charged_nanocredits),
+        "total_cost_usd": from_nano(job.price_nano_usd),
+    }
+
+
+def whole(job: Job) -> dict[str, Any]:
+    return {
+        **listed(job),
+        "max_credits": None if job.max_nanocredits is None else from_nano(job.max_nanocredits),
+        "error_message": job.error_message,
+        "started_at": job.started_at,
+        "costs": costs_of(job),
+        "status_history": [
+            {"from": step.from_status or None, "to": step.to_status, "at": step.at, "reason": step.reason}
+            for step in job.history.all()
+        ],
+    }
+
+
+def answered(*, call: Call, alias: str, answer: Answer) -> dict[str, Any]:
+    """The answer of a plain call; ``choices`` is added when several were asked for."""
+    first = answer.choices[0]
+    message = first["message"]
+    response = {
+        "content": message.get("content"),
+        "finish_reason": first.get("finish_reason"),
+        "tool_calls": message.get("tool_calls"),
+        "refusal": message.get("refusal"),
+    }
+    if first.get("logprobs"):
+        response["logprobs"] = first["logprobs"]
+    if len(answer.choices) > 1:
+        response["choices"] = answer.choices
+    return {
+        "call_id": call.pk,
+        "job_id": call.job_id,
+        "response": response,
+        "metadata": {"model": alias, **usage_of(call), "latency_ms": call.latency_ms, "cached": False},
+        "costs": costs_of_call(call),
+    }
+
+
+def usage_of(call: Call) -> dict[str, int]:
+    usage = call.usage or {}
+    return {
+        "tokens_used": call.total_tokens,
+        "prompt_tokens": usage.get("prompt_tokens", 0),
+        "completion_tokens": usage.get("completion_tokens", 0),
+    }
+
+
+def costs_of_call(call: Call) -> dict[str, Decimal]:
+    return {
+        "credits": from_nano(call.charged_nanocredits),
+        "total_cost_usd": from_nano(call.price_nano_usd),
+    }
+
+
+def _calls(job: Job) -> Iterable[Call]:
+    return job.calls.select_related("alias").order_by("created_at", "id")

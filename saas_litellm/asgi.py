@@ -1,0 +1,159 @@
+"""The ASGI application: what is common to all requests lies here, outside Django's handler.
+
+API paths run through a short middleware chain, and LLM-call paths without the thread that
+Django's handler would keep for each open request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas_litellm.settings")
+
+import django
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.exception import convert_exception_to_response
+from django.utils.module_loading import import_string
+
+django.setup(set_prefix=False)
+
+from jobs import gateway, metering  # noqa: E402 - needs the apps
+from saas_litellm import checks, worker  # noqa: E402
+from saas_litellm.base import http  # noqa: E402
+from saas_litellm.base.refusals import PayloadTooLarge  # noqa: E402
+from saas_litellm.errors import API_PREFIXES  # noqa: E402
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+logger = logging.getLogger("saas_litellm")
+
+
+class ApiHandler(ASGIHandler):
+    """Django's handler with API_MIDDLEWARE alone.
+
+    No endpoint behind it hops threads but through the bounded pool, so a request needs no thread
+    of its own: with Django's default 200 open streams keep 200 threads.
+    """
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        super().load_middleware(is_async=is_async)
+        chain = convert_exception_to_response(self._get_response_async)
+        for path in reversed(settings.API_MIDDLEWARE):
+            chain = convert_exception_to_response(import_string(path)(chain))
+        self._middleware_chain = chain
+        self._view_middleware = []
+        self._template_response_middleware = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, receive, send)
+
+
+class Application:
+    """Lifespan, the size of bodies, and which of the two handlers answers."""
+
+    def __init__(self) -> None:
+        self.api = ApiHandler()
+        self.pages = ASGIHandler()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
+        if _declared_length(scope) > settings.MAX_BODY_BYTES:
+            await _refuse_body(send)
+            return
+        handler = self.api if scope["path"].startswith(API_PREFIXES) else self.pages
+        limited = BoundedBody(receive)
+        try:
+            await handler(scope, limited.receive, send)
+        except _TooLarge:
+            await _refuse_body(send)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class BoundedBody:
+    """Counts a body that did not declare its length, and stops reading past the limit."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._seen = 0
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > settings.MAX_BODY_BYTES:
+            raise _TooLarge
+        return message
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Start-up: refuse an unsafe configuration, warm litellm up. Shutdown: settle what runs."""
+    background: worker.Thread | None = None
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            problem = checks.refusal_to_serve()
+            if problem:
+                await send(
+                    {
+                        "type": "lifespan.startup.failed",
+                        "message": f"Refusing to serve.\n{problem}\nLocally, `make run` sets all of it.",
+                    }
+                )
+                return
+            # Importing litellm takes seconds: on a thread, while the first requests are served.
+            asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
+            background = worker.Thread.started() if settings.EMBEDDED else None
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            stopped = await metering.drain(settings.SHUTDOWN_GRACE_SECONDS)
+            if stopped:
+                logger.warning("stopped %d calls at shutdown; each is settled", stopped)
+            if background is not None:
+                background.stop()
+            await gateway.shut_down()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+async def _refuse_body(send: Send) -> None:
+    request_id = http.new_request_id()
+    refusal = PayloadTooLarge(f"The body is larger than {settings.MAX_BODY_BYTES} bytes.")
+    response = http.refuse(refusal, request_id=request_id)
+    headers = {**response.headers, "X-Request-Id": request_id, "Connection": "close"}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": response.content})
+
+
+if not settings.SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Locally, start with `make run`, which writes var/local.env; in"
+        " production set SECRET_KEY, API_KEY_PEPPER and ENCRYPTION_KEYS (docs/settings.md)."
+    )
+application = Application()

@@ -1,0 +1,72 @@
+"""JSON over HTTP: bodies in, answers and errors out, one format everywhere."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+from saas_litellm.base.money import plain
+from saas_litellm.base.refusals import InvalidJson, Refusal, UnsupportedMediaType
+
+
+def encode(body: Any) -> bytes:
+    """JSON bytes; a Decimal is written as the exact number it is."""
+    return orjson.dumps(body, default=_exact, option=orjson.OPT_UTC_Z)
+
+
+def answer(body: Any, *, status: int = 200) -> HttpResponse:
+    return HttpResponse(encode(body), content_type="application/json", status=status)
+
+
+def error_body(refusal: Refusal, *, request_id: str) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": refusal.message,
+            "type": refusal.type,
+            "code": refusal.code,
+            "param": refusal.param,
+            "request_id": request_id,
+            **refusal.figures,
+        }
+    }
+
+
+def refuse(refusal: Refusal, *, request_id: str) -> HttpResponse:
+    response = answer(error_body(refusal, request_id=request_id), status=refusal.status)
+    if refusal.retry_after_seconds is not None:
+        response["Retry-After"] = str(refusal.retry_after_seconds)
+    if refusal.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def new_request_id() -> str:
+    return f"req_{uuid4().hex}"
+
+
+def request_id(request: HttpRequest) -> str:
+    """The id that ErrorMiddleware gave this request."""
+    return str(getattr(request, "request_id", ""))
+
+
+def json_object(request: HttpRequest) -> dict[str, Any]:
+    """The body as a JSON object. Raises UnsupportedMediaType or InvalidJson."""
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson from error
+    if not isinstance(body, dict):
+        raise InvalidJson("The body must be a JSON object.")
+    return body
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(plain(value), "f"))
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,43 @@
+"""Database triggers behind AppendOnly: an UPDATE is refused by the database itself.
+
+PostgreSQL refuses a DELETE as well. SQLite does not: Django empties tables there with DELETE, and
+the foreign keys with PROTECT and the models already stand against it.
+"""
+
+from __future__ import annotations
+
+from django.apps.registry import Apps
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations import RunPython
+
+
+def append_only(*tables: str) -> RunPython:
+    """A reversible migration operation."""
+
+    def install(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
+        for table in tables:
+            for statement in _statements(table, editor.connection.vendor):
+                editor.execute(statement, params=None)
+
+    def remove(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
+        on = "" if editor.connection.vendor == "sqlite" else " ON {table}"
+        for table in tables:
+            editor.execute(
+                f"DROP TRIGGER {table}_append_only{on.format(table=table)}", params=None
+            )
+
+    return RunPython(install, remove)
+
+
+def _statements(table: str, vendor: str) -> tuple[str, ...]:
+    if vendor == "sqlite":
+        return (
+            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE ON {table}"
+            f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END",
+        )
+    return (
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''% is append-only'', TG_TABLE_NAME; END'",
+        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table}"
+        " FOR EACH ROW EXECUTE FUNCTION refuse_change()",
+    )

@@ -1,0 +1,94 @@
+"""One error format on every path, and a request id on every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from saas_litellm.base import http
+from saas_litellm.base.refusals import (
+    Forbidden,
+    InternalError,
+    Invalid,
+    NotFound,
+    PayloadTooLarge,
+    Refusal,
+)
+
+logger = logging.getLogger(__name__)
+API_PREFIXES = ("/api/", "/v1/", "/healthz", "/readyz")
+
+
+class ErrorMiddleware:
+    """Outermost: names the request and turns every Refusal, and every accident, into JSON."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        request.request_id = http.new_request_id()  # type: ignore[attr-defined]
+        if self.is_async:
+            return self._named_later(request, self.get_response(request))
+        return _named(request, self.get_response(request))
+
+    async def _named_later(
+        self, request: HttpRequest, response: Awaitable[HttpResponseBase]
+    ) -> HttpResponseBase:
+        return _named(request, await response)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return response_for(request, exception)
+
+
+def response_for(request: HttpRequest, exception: BaseException) -> HttpResponse | None:
+    """The answer to an exception; None leaves it to Django (pages for people)."""
+    if isinstance(exception, asyncio.CancelledError):
+        return None
+    if isinstance(exception, RequestDataTooBig):
+        exception = PayloadTooLarge()
+    if not isinstance(exception, Refusal):
+        if not request.path_info.startswith(API_PREFIXES):
+            return None
+        logger.error("%s failed", http.request_id(request), exc_info=exception)
+        exception = InternalError()
+    return http.refuse(exception, request_id=http.request_id(request))
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return http.refuse(
+        NotFound("There is nothing at this address."), request_id=http.request_id(request)
+    )
+
+
+def unknown_path(request: HttpRequest, path: str = "") -> HttpResponse:
+    """The last URL pattern, so that DEBUG's own 404 page never shows."""
+    return not_found(request)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return http.refuse(Invalid(), request_id=http.request_id(request))
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return http.refuse(Forbidden(), request_id=http.request_id(request))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return http.refuse(InternalError(), request_id=http.request_id(request))
+
+
+def _named(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    response.headers["X-Request-Id"] = http.request_id(request)
+    return response

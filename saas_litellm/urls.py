@@ -1,0 +1,28 @@
+from django.contrib import admin
+from django.urls import include, path, re_path
+from drf_spectacular.views import (
+    SpectacularAPIView,
+    SpectacularJSONAPIView,
+    SpectacularRedocView,
+    SpectacularSwaggerView,
+)
+
+from saas_litellm import errors, health
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("api/", include("jobs.urls")),
+    path("api/", include("billing.urls")),
+    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("openapi.yaml", SpectacularAPIView.as_view()),
+    path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
+    path("redoc", SpectacularRedocView.as_view(url_name="openapi")),
+    path("admin/", admin.site.urls),
+    path("", health.front_door),
+    re_path(r"^(?P<path>.*)$", errors.unknown_path),
+]
+handler400 = "saas_litellm.errors.bad_request"
+handler403 = "saas_litellm.errors.permission_denied"
+handler404 = "saas_litellm.errors.not_found"
+handler500 = "saas_litellm.errors.server_error"

@@ -1,0 +1,273 @@
+"""How a team endpoint is declared: who calls, what is allowed in, what the schema says.
+
+``@endpoint`` makes an async Django view out of sync database code. The caller's key, the body and
+the query are checked first; then the function runs once on the database pool. The view carries a
+schema-only DRF view, so that drf-spectacular documents it like any other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rest_framework.views import APIView
+
+from saas_litellm.base import http
+from saas_litellm.base.bridge import in_database
+from saas_litellm.base.refusals import Invalid, MethodNotAllowed, NotFound, Refusal, Unauthenticated
+from teams import directory, keys
+from teams.models import ApiKey, Team
+from teams.refusals import TeamMismatch
+
+Model = TypeVar("Model", bound=BaseModel)
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Body(BaseModel):
+    """A request body: unknown fields and loose types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Query(BaseModel):
+    """A query string: unknown parameters are refused, text is read as the type it spells."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    code: str
+    param: str | None
+    request_id: str
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorDetail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A team at work: by one of its keys, or by none in the open local demo."""
+
+    team: Team
+    api_key: ApiKey | None
+
+    @property
+    def actor(self) -> str:
+        return f"key:{self.api_key.prefix}" if self.api_key else f"demo:{self.team.slug}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a request says about who sends it."""
+
+    bearer: str | None
+    is_open_demo: bool
+
+    def caller(self, *, team_slug: str | None, owner_slug: Callable[[], str | None]) -> Caller:
+        """Sync. ``team_slug`` is the body's; ``owner_slug`` finds the owner of what the path names.
+
+        Raises Unauthenticated and its kin, TeamMismatch, or NotFound (the demo's unknown team).
+        """
+        if self.bearer is not None:
+            key = keys.authenticate(self.bearer)
+            if team_slug is not None and team_slug != key.team.slug:
+                raise TeamMismatch(param="team_id")
+            return Caller(team=key.team, api_key=key)
+        slug = team_slug or owner_slug()
+        if slug is None:
+            raise NotFound
+        team = directory.find_team(slug)
+        keys.require_open(team)
+        return Caller(team=team, api_key=None)
+
+
+def signature(request: HttpRequest) -> Signature:
+    """Raises Unauthenticated when there is neither a key nor an open local demo."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return Signature(bearer=bearer.strip(), is_open_demo=False)
+    if scheme or not _is_open_demo(request):
+        raise Unauthenticated
+    return Signature(bearer=None, is_open_demo=True)
+
+
+def parse(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """Raises Invalid, its ``param`` the path of the first wrong field."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        param = ".".join(str(part) for part in first["loc"])
+        message = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
+        raise Invalid(f"{param or 'body'}: {message}", param=param or None) from error
+
+
+def json_body(request: HttpRequest, model: type[Model]) -> Model:
+    """Raises UnsupportedMediaType, InvalidJson, Invalid."""
+    body = http.json_object(request)
+    if b"\\u0000" in request.body and _has_nul(body):
+        raise Invalid("The character NUL (\\u0000) is not allowed in any text.")
+    return parse(model, body)
+
+
+def path_team(caller: Caller, team_id: str) -> Team:
+    """The team a path names, if it is the caller's; any other raises NotFound."""
+    if caller.team.slug != team_id:
+        raise NotFound
+    return caller.team
+
+
+def endpoint(
+    method: str,
+    *,
+    answer: type[BaseModel],
+    body: type[Body] | None = None,
+    query: type[Query] | None = None,
+    status: int = HTTPStatus.OK,
+    owner_slug: Callable[[Mapping[str, Any]], str | None] = lambda path: path.get("team_id"),
+    summary: str,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a team endpoint from ``function(caller, [body or query], **path)``, sync."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
+            return await guarded(request, _answer, path)
+
+        async def _answer(request: HttpRequest, path: dict[str, Any]) -> HttpResponse:
+            if request.method != method:
+                raise MethodNotAllowed
+            signed = signature(request)
+            given: list[BaseModel] = []
+            if body is not None:
+                given = [json_body(request, body)]
+            elif query is not None:
+                given = [parse(query, query_of(request))]
+
+            def work() -> Any:
+                caller = signed.caller(
+                    team_slug=getattr(given[0], "team_id", None) if given else None,
+                    owner_slug=lambda: owner_slug(path),
+                )
+                return function(caller, *given, **path)
+
+            return http.answer(await in_database(work), status=status)
+
+        view.__name__ = function.__name__
+        view.__doc__ = function.__doc__
+        return documented(
+            view, method=method, request=body, query=query, answers={status: answer}, summary=summary
+        )
+
+    return declare
+
+
+async def guarded(
+    request: HttpRequest, function: Callable[..., Any], path: dict[str, Any]
+) -> HttpResponseBase:
+    """Answer Refusals here, without the thread hop of Django's exception middleware."""
+    try:
+        response: HttpResponseBase = await function(request, path)
+    except Refusal as refusal:
+        return http.refuse(refusal, request_id=http.request_id(request))
+    return response
+
+
+def documented(
+    view: Callable[..., Any],
+    *,
+    method: str,
+    request: type[BaseModel] | None,
+    answers: Mapping[Any, Any],
+    summary: str,
+    query: type[Query] | None = None,
+    description: str | None = None,
+    examples: list[Any] | None = None,
+) -> Callable[..., Any]:
+    """Hang a schema-only DRF view on an async one: drf-spectacular finds views by ``cls``."""
+
+    def documentation(self: APIView, *args: Any, **kwargs: Any) -> None: ...
+
+    documentation.__name__ = view.__name__
+    shown = extend_schema(
+        operation_id=view.__name__,
+        summary=summary,
+        description=description or view.__doc__,
+        request=request,
+        responses={**answers, "default": ErrorAnswer},
+        parameters=_parameters(query),
+        examples=examples or [],
+        auth=[{"teamKey": []}],
+        tags=[str(view.__module__).partition(".")[0]],
+    )(documentation)
+    view.cls = type("Documentation", (APIView,), {method.lower(): shown})  # type: ignore[attr-defined]
+    view.initkwargs = {}  # type: ignore[attr-defined]
+    return view
+
+
+def query_of(request: HttpRequest) -> dict[str, Any]:
+    """The query string as a dict, ``metadata.KEY`` filters gathered under ``metadata``."""
+    plain = {name: value for name, value in request.GET.items() if not name.startswith("metadata.")}
+    metadata = {
+        name.removeprefix("metadata."): value
+        for name, value in request.GET.items()
+        if name.startswith("metadata.")
+    }
+    return {**plain, "metadata": metadata} if metadata else plain
+
+
+def _parameters(query: type[Query] | None) -> list[Any]:
+    if query is None:
+        return []
+    properties = query.model_json_schema()["properties"]
+    return [
+        OpenApiParameter(
+            name=name, location="query", required=False, description=spec.get("description", ""),
+            type=str,
+        )
+        for name, spec in properties.items()
+    ]
+
+
+def _is_open_demo(request: HttpRequest) -> bool:
+    """DESIGN of the switch: every condition is of this request, and each one must hold."""
+    host = request.META.get("HTTP_HOST", "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    forwarded = any(
+        header == "HTTP_FORWARDED" or header.startswith("HTTP_X_FORWARDED_")
+        for header in request.META
+    )
+    is_json = request.method in {"GET", "HEAD"} or request.content_type == "application/json"
+    return (
+        settings.DEBUG
+        and settings.SAAS_OPEN_DEMO
+        and _is_loopback(request.META.get("REMOTE_ADDR", ""))
+        and name in LOCAL_HOSTS
+        and not forwarded
+        and is_json
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_has_nul, value))
