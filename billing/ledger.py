@@ -85,14 +85,14 @@ def grant(
     if not 0 < amount_nanocredits <= MAX_AMOUNT or not 0 <= paid_nano_usd <= MAX_AMOUNT:
         raise BadAmount(param="credits")
     with transaction.atomic():
-        # Moving the row first queues a second request with the same key behind this one.
+        # The lock queues a second request with the same key behind this one.
+        _lock(account.pk)
+        earlier = Entry.objects.filter(account=account, idempotency_key=idempotency_key).first()
+        if earlier is not None:
+            return _same_grant(earlier, amount_nanocredits, paid_nano_usd)
         wallet = _move(account.pk, balance=amount_nanocredits)
         if wallet is None:
             raise BadAmount("The balance would leave its bounds.", param="credits")
-        earlier = Entry.objects.filter(account=account, idempotency_key=idempotency_key).first()
-        if earlier is not None:
-            transaction.set_rollback(True)
-            return _same_grant(earlier, amount_nanocredits, paid_nano_usd)
         entry: Entry = Entry.objects.create(
             account=account,
             kind=Entry.Kind.GRANT,

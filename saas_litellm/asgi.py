@@ -151,7 +151,7 @@ async def _refuse_body(send: Send) -> None:
     await send({"type": "http.response.body", "body": response.content})
 
 
-if not settings.SECRET_KEY:
+if checks.is_without_secret():
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Locally, start with `make run`, which writes var/local.env; in"
         " production set SECRET_KEY, API_KEY_PEPPER and ENCRYPTION_KEYS (docs/settings.md)."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from saas_litellm.base import clock
@@ -106,8 +107,10 @@ class UnitPrices:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def publish(*, price_key: str, prices: UnitPrices, source: str) -> UnitPrice | None:
-    """Add a version in effect from now; None when the current version says the same."""
+def publish(
+    *, price_key: str, prices: UnitPrices, source: str, effective_from: datetime | None = None
+) -> UnitPrice | None:
+    """Add a version, in effect from a moment (now when None); None when the newest says the same."""
     latest = UnitPrice.objects.filter(price_key=price_key).order_by("-effective_from", "-id")
     newest = latest.first()
     if newest is not None and newest.fingerprint == prices.fingerprint:
@@ -118,7 +121,7 @@ def publish(*, price_key: str, prices: UnitPrices, source: str) -> UnitPrice | N
         rates=prices.as_json(),
         source=source,
         fingerprint=prices.fingerprint,
-        effective_from=now,
+        effective_from=effective_from or now,
         created_at=now,
     )
     return row
@@ -137,3 +140,25 @@ def _present(rates: Rates) -> dict[str, int]:
 
 
 RATE_NAMES = tuple(rate.name for rate in fields(Rates))
+
+
+def current_all() -> dict[str, UnitPrice]:
+    """The version in effect now of every key there is."""
+    rows = UnitPrice.objects.filter(effective_from__lte=clock.now()).order_by("effective_from", "id")
+    return {row.price_key: row for row in rows}
+
+
+def publish_all(sheets: dict[str, UnitPrices], *, source: str) -> None:
+    """Add a version of each sheet, in effect from now, in one statement."""
+    now = clock.now()
+    UnitPrice.objects.bulk_create(
+        UnitPrice(
+            price_key=price_key,
+            rates=sheet.as_json(),
+            source=source,
+            fingerprint=sheet.fingerprint,
+            effective_from=now,
+            created_at=now,
+        )
+        for price_key, sheet in sheets.items()
+    )
