@@ -137,7 +137,9 @@ def release(held: Hold) -> None:
     _must_move(held.account_id, held=-held.amount_nanocredits)
 
 
-def settle(*, account_id: int, held: Hold | None, bill: Bill, room_nanocredits: int | None) -> Charge:
+def settle(
+    *, account_id: int, held: Hold | None, bill: Bill, room_nanocredits: int | None
+) -> Charge:
     """Turn a hold into the true charge, inside the caller's transaction, exactly once.
 
     It takes the price, but at most the hold plus the lesser of what is available and

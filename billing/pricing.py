@@ -66,7 +66,9 @@ class Plan:
 
     def call_rule(self, *, job_type: str, alias: str) -> CallPrice | None:
         """The most specific rule that matches a metered call."""
-        matching = [rule for rule in self.call_rules if rule.matches(job_type=job_type, alias=alias)]
+        matching = [
+            rule for rule in self.call_rules if rule.matches(job_type=job_type, alias=alias)
+        ]
         return max(matching, key=lambda rule: rule.specificity, default=None)
 
     def covers(self, *, job_type: str, alias: str) -> bool:

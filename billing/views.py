@@ -67,9 +67,7 @@ def show_balance(caller: Caller, team_id: str) -> dict[str, Any]:
     }
 
 
-@endpoint(
-    "GET", query=Transactions, answer=TransactionList, summary="List a team's ledger lines"
-)
+@endpoint("GET", query=Transactions, answer=TransactionList, summary="List a team's ledger lines")
 def list_transactions(caller: Caller, query: Transactions, team_id: str) -> dict[str, Any]:
     """Newest first, each with the balance after it."""
     account = ledger.account_of(path_team(caller, team_id))

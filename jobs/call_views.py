@@ -51,9 +51,7 @@ def _order(body: CallRequest, *, is_stream: bool) -> Order:
 
 def _in_job(signed: Signature, order: Order, job_id: UUID) -> Admit:
     def admit() -> OpenCall:
-        caller = signed.caller(
-            team_slug=None, owner_slug=lambda: owner_slug({"job_id": job_id})
-        )
+        caller = signed.caller(team_slug=None, owner_slug=lambda: owner_slug({"job_id": job_id}))
         lifecycle.check_metadata(order.call_metadata or {})
         job = lifecycle.find(team=caller.team, job_id=job_id)
         return calls.open_call(job=job, api_key=caller.api_key, order=order)

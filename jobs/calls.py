@@ -189,9 +189,9 @@ def abandon_expired() -> int:
     One that was never dispatched cost nothing. One that was is booked at its worst-case provider
     cost, as an estimate to reconcile. The team pays for neither.
     """
-    expired = Call.objects.filter(
-        status__in=Call.RUNNING, expires_at__lt=clock.now()
-    ).values_list("pk", "job_id")
+    expired = Call.objects.filter(status__in=Call.RUNNING, expires_at__lt=clock.now()).values_list(
+        "pk", "job_id"
+    )
     return sum(_abandon(call_id, job_id) for call_id, job_id in expired[:500])
 
 
@@ -207,15 +207,15 @@ def _abandon(call_id: Any, job_id: Any) -> bool:
         call.error_code = "abandoned"
         call.finished_at = clock.now()
         call.provider_cost_nano_usd = cost
-        call.save(
-            update_fields=["status", "error_code", "finished_at", "provider_cost_nano_usd"]
-        )
+        call.save(update_fields=["status", "error_code", "finished_at", "provider_cost_nano_usd"])
         if attempt:
             _book(call, attempt, CostLine.Kind.ESTIMATE, cost)
         if call.hold_id is not None:
             ledger.release(Hold.objects.get(pk=call.hold_id))
         lifecycle.account_for(call=call, freed=_reservation(call))
-        alarms.sound(kind="call.abandoned", subject=f"team {call.team.slug}", detail=f"call {call.pk}")
+        alarms.sound(
+            kind="call.abandoned", subject=f"team {call.team.slug}", detail=f"call {call.pk}"
+        )
     return True
 
 

@@ -21,7 +21,10 @@ def provider_cost_nano_usd(*, prices: UnitPrices, usage: Usage) -> int:
 
 def worst_cost_nano_usd(*, prices: UnitPrices, prompt_tokens: int, output_tokens: int) -> int:
     """The most that so many tokens can cost, every one at its dearest rate; rounded up."""
-    reachable = [prices.base, *(tier.rates for tier in prices.tiers if prompt_tokens > tier.above_tokens)]
+    reachable = [
+        prices.base,
+        *(tier.rates for tier in prices.tiers if prompt_tokens > tier.above_tokens),
+    ]
     femto = max(
         rates.dearest_input * prompt_tokens + rates.dearest_output * output_tokens
         for rates in reachable

@@ -142,7 +142,11 @@ def reserve(*, job: Job, reservation: Reservation) -> None:
     if not job.is_open:
         raise JobClosed
     cap = job.max_nanocredits
-    left = reservation.nanocredits if cap is None else cap - job.charged_nanocredits - job.held_nanocredits
+    left = (
+        reservation.nanocredits
+        if cap is None
+        else cap - job.charged_nanocredits - job.held_nanocredits
+    )
     raise JobCapExceeded(needed=reservation.nanocredits, available=max(0, left))
 
 

@@ -65,9 +65,7 @@ class Run:
     admitted: asyncio.Future[OpenCall] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    chunks: asyncio.Queue[Chunk | None] = field(
-        default_factory=lambda: asyncio.Queue(QUEUE_CHUNKS)
-    )
+    chunks: asyncio.Queue[Chunk | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_CHUNKS))
     settled: asyncio.Future[Call] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -218,9 +216,7 @@ async def _read_stream(run: Run, target: gateway.Target, opened: OpenCall) -> No
         await stream.aclose()
 
 
-async def _outcome(
-    run: Run, opened: OpenCall, attempt: Attempt | None, latency_ms: int
-) -> Outcome:
+async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_ms: int) -> Outcome:
     progress, failure = run.progress, run.progress.failure
     if progress.answer is not None:
         usage = progress.answer.usage
@@ -249,9 +245,7 @@ async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Out
     """Settle, trying again while the database is briefly away; the sweeper is the last resort."""
     for pause in (*(2.0**n / 4 for n in range(_SETTLE_TRIES - 1)), None):
         try:
-            return await in_database(
-                calls.settle, opened=opened, attempt=attempt, outcome=outcome
-            )
+            return await in_database(calls.settle, opened=opened, attempt=attempt, outcome=outcome)
         except OperationalError:
             if pause is None:
                 raise
@@ -289,5 +283,6 @@ def _api_base(opened: OpenCall) -> str | None:
 
 
 def _finish_reason(choices: list[dict[str, Any]]) -> str:
-    return next((str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), "")
-
+    return next(
+        (str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), ""
+    )

@@ -126,7 +126,7 @@ def costs_of(job: Job) -> dict[str, Any]:
         "avg_latency_ms": job.total_latency_ms // finished if finished else 0,
         "credits_charged": from_nano(job.charged_nanocredits),
         "credit_applied": job.charged_nanocredits > 0,
-        "credits_remaining": from_nano(account.available_nanocredits),
+        "credits_remaining": from_nano(account.balance_nanocredits),
     }
 
 
@@ -193,7 +193,12 @@ def whole(job: Job) -> dict[str, Any]:
         "started_at": job.started_at,
         "costs": costs_of(job),
         "status_history": [
-            {"from": step.from_status or None, "to": step.to_status, "at": step.at, "reason": step.reason}
+            {
+                "from": step.from_status or None,
+                "to": step.to_status,
+                "at": step.at,
+                "reason": step.reason,
+            }
             for step in job.history.all()
         ],
     }
@@ -217,7 +222,12 @@ def answered(*, call: Call, alias: str, answer: Answer) -> dict[str, Any]:
         "call_id": call.pk,
         "job_id": call.job_id,
         "response": response,
-        "metadata": {"model": alias, **usage_of(call), "latency_ms": call.latency_ms, "cached": False},
+        "metadata": {
+            "model": alias,
+            **usage_of(call),
+            "latency_ms": call.latency_ms,
+            "cached": False,
+        },
         "costs": costs_of_call(call),
     }
 

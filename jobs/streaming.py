@@ -42,7 +42,10 @@ async def respond(
             run.stop(metering.CLIENT_GONE)
         raise
     frames = _frames(
-        run, first, frame_of=_framer(opened.call.pk, opened.alias.name, opening), request_id=request_id
+        run,
+        first,
+        frame_of=_framer(opened.call.pk, opened.alias.name, opening),
+        request_id=request_id,
     )
     response = StreamingHttpResponse(frames, content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"

@@ -108,9 +108,7 @@ def patch_metadata(caller: Caller, body: PatchMetadata, job_id: UUID) -> dict[st
     return {"job_id": job.pk, "metadata": job.metadata, "updated_at": job.last_activity_at}
 
 
-@endpoint(
-    "GET", answer=presentation.CostsView, owner_slug=owner_slug, summary="Show a job's costs"
-)
+@endpoint("GET", answer=presentation.CostsView, owner_slug=owner_slug, summary="Show a job's costs")
 def show_costs(caller: Caller, job_id: UUID) -> dict[str, Any]:
     """Credits and USD price per call and in sum."""
     job = lifecycle.find(team=caller.team, job_id=job_id)

@@ -23,11 +23,11 @@ from django.utils.module_loading import import_string
 
 django.setup(set_prefix=False)
 
-from jobs import gateway, metering  # noqa: E402 - needs the apps
-from saas_litellm import checks, worker  # noqa: E402
-from saas_litellm.base import http  # noqa: E402
-from saas_litellm.base.refusals import PayloadTooLarge  # noqa: E402
-from saas_litellm.errors import API_PREFIXES  # noqa: E402
+from jobs import gateway, metering
+from saas_litellm import checks, worker
+from saas_litellm.base import http
+from saas_litellm.base.refusals import PayloadTooLarge
+from saas_litellm.errors import API_PREFIXES
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -23,7 +23,9 @@ async def readyz(request: HttpRequest) -> HttpResponse:
     """200 when the database and the cache answer, else 503 naming which does not."""
     parts = await in_database(_parts)
     is_ready = all(state == "ok" for state in parts.values())
-    return http.answer({"status": "ok" if is_ready else "unavailable", **parts}, status=200 if is_ready else 503)
+    return http.answer(
+        {"status": "ok" if is_ready else "unavailable", **parts}, status=200 if is_ready else 503
+    )
 
 
 def front_door(request: HttpRequest) -> HttpResponse:

@@ -22,9 +22,7 @@ CREDITS = 1_000
 DEMO_MODEL = "demo/echo"
 # The demo's price list, in USD per token: 0.50 in, 0.05 cached, 1.50 out per million.
 DEMO_PRICES = UnitPrices(
-    base=Rates(
-        input=femto("0.0000005"), cached_read=femto("0.00000005"), output=femto("0.0000015")
-    )
+    base=Rates(input=femto("0.0000005"), cached_read=femto("0.00000005"), output=femto("0.0000015"))
 )
 CHAT_MODEL = "openai/gpt-4o-mini"
 

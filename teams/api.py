@@ -166,7 +166,12 @@ def endpoint(
         view.__name__ = function.__name__
         view.__doc__ = function.__doc__
         return documented(
-            view, method=method, request=body, query=query, answers={status: answer}, summary=summary
+            view,
+            method=method,
+            request=body,
+            query=query,
+            answers={status: answer},
+            summary=summary,
         )
 
     return declare
@@ -232,7 +237,10 @@ def _parameters(query: type[Query] | None) -> list[Any]:
     properties = query.model_json_schema()["properties"]
     return [
         OpenApiParameter(
-            name=name, location="query", required=False, description=spec.get("description", ""),
+            name=name,
+            location="query",
+            required=False,
+            description=spec.get("description", ""),
             type=str,
         )
         for name, spec in properties.items()

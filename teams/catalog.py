@@ -91,7 +91,9 @@ def _priced(alias: Alias) -> tuple[PricedDeployment, ...]:
             sheet = UnitPrices.from_json(row.rates)
         except BadPrice as error:
             alarms.sound(
-                kind="deployment.unpriced", subject=f"{alias.name} {deployment.pk}", detail=str(error)
+                kind="deployment.unpriced",
+                subject=f"{alias.name} {deployment.pk}",
+                detail=str(error),
             )
             continue
         priced.append(PricedDeployment(deployment=deployment, prices=sheet))

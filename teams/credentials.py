@@ -50,6 +50,9 @@ def rotate_all(*, actor: str) -> int:
             credential.secret_ciphertext = encryption.rotate(credential.secret_ciphertext)
         ProviderCredential.objects.bulk_update(credentials, ["secret_ciphertext"])
         audit.record(
-            actor=actor, action="credential.rotate_all", target="credentials", count=len(credentials)
+            actor=actor,
+            action="credential.rotate_all",
+            target="credentials",
+            count=len(credentials),
         )
     return len(credentials)

@@ -17,9 +17,7 @@ def create_organization(*, slug: str, name: str = "", actor: str) -> Organizatio
     try:
         with transaction.atomic():
             organization = Organization.objects.create(slug=slug, name=name or slug)
-            audit.record(
-                actor=actor, action="organization.create", target=f"organization:{slug}"
-            )
+            audit.record(actor=actor, action="organization.create", target=f"organization:{slug}")
     except IntegrityError as error:
         raise SlugTaken(f"There is an organization {slug} already.", param="slug") from error
     return organization

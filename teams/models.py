@@ -107,7 +107,9 @@ class Team(models.Model):
     name = models.CharField(max_length=200)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)
     draws_on = models.CharField(max_length=12, choices=Wallet.choices, default=Wallet.TEAM)
-    default_alias = models.ForeignKey(Alias, models.PROTECT, null=True, blank=True, related_name="+")
+    default_alias = models.ForeignKey(
+        Alias, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     access_groups = models.ManyToManyField(AccessGroup, related_name="teams", blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

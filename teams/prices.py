@@ -144,7 +144,9 @@ RATE_NAMES = tuple(rate.name for rate in fields(Rates))
 
 def current_all() -> dict[str, UnitPrice]:
     """The version in effect now of every key there is."""
-    rows = UnitPrice.objects.filter(effective_from__lte=clock.now()).order_by("effective_from", "id")
+    rows = UnitPrice.objects.filter(effective_from__lte=clock.now()).order_by(
+        "effective_from", "id"
+    )
     return {row.price_key: row for row in rows}
 
 

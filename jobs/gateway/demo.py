@@ -37,9 +37,7 @@ class DemoProvider(CustomLLM):  # type: ignore[misc] # litellm is loosely typed
         response.usage = Usage(**asked.usage)  # type: ignore[attr-defined]
         return response
 
-    async def astreaming(
-        self, *args: Any, **kwargs: Any
-    ) -> AsyncIterator[GenericStreamingChunk]:
+    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[GenericStreamingChunk]:
         asked = _Asked(kwargs)
         if asked.tool_call:
             tool_use = {**asked.tool_call, "index": 0}

@@ -97,19 +97,22 @@ def _is_connection(error: Exception) -> bool:
     if names & {"JSONDecodeError"}:
         return False
     text = str(error)
-    return bool(
-        names
-        & {
-            "APIConnectionError",
-            "ConnectError",
-            "ReadError",
-            "RemoteProtocolError",
-            "ClientConnectorError",
-            "ClientPayloadError",
-            "ServerDisconnectedError",
-            "ConnectionResetError",
-        }
-    ) and "JSON" not in text
+    return (
+        bool(
+            names
+            & {
+                "APIConnectionError",
+                "ConnectError",
+                "ReadError",
+                "RemoteProtocolError",
+                "ClientConnectorError",
+                "ClientPayloadError",
+                "ServerDisconnectedError",
+                "ConnectionResetError",
+            }
+        )
+        and "JSON" not in text
+    )
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -117,4 +117,6 @@ class InternalError(Refusal):
     status = 500
     type = "api_error"
     code = "internal_error"
-    default_message = "Something went wrong on our side. Quote the request id when you ask about it."
+    default_message = (
+        "Something went wrong on our side. Quote the request id when you ask about it."
+    )

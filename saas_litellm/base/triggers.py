@@ -22,9 +22,7 @@ def append_only(*tables: str) -> RunPython:
     def remove(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
         on = "" if editor.connection.vendor == "sqlite" else " ON {table}"
         for table in tables:
-            editor.execute(
-                f"DROP TRIGGER {table}_append_only{on.format(table=table)}", params=None
-            )
+            editor.execute(f"DROP TRIGGER {table}_append_only{on.format(table=table)}", params=None)
 
     return RunPython(install, remove)
 

@@ -31,10 +31,15 @@ class Command(OperatorCommand):
         refused = [(entry.model, entry.problem) for entry in listed if entry.prices is None]
         known = {key: UnitPrices.from_json(row.rates) for key, row in prices.current_all().items()}
         added = sorted(set(sheets) - set(known))
-        changed = sorted(model for model in sheets if known.get(model, sheets[model]) != sheets[model])
+        changed = sorted(
+            model for model in sheets if known.get(model, sheets[model]) != sheets[model]
+        )
         lines = [f"+ {model}  {_line(sheets[model])}" for model in added]
         for model in changed:
-            lines += [f"~ {model}  {_line(known[model])}", f"  {' ' * len(model)}→ {_line(sheets[model])}"]
+            lines += [
+                f"~ {model}  {_line(known[model])}",
+                f"  {' ' * len(model)}→ {_line(sheets[model])}",
+            ]
         lines += [f"! {model}  refused: {problem}" for model, problem in refused]
         if not dry_run:
             with transaction.atomic():

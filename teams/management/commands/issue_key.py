@@ -18,9 +18,7 @@ class Command(OperatorCommand):
         parser.add_argument("--name", default="")
         parser.add_argument("--expires-in-days", type=int)
 
-    def operate(
-        self, *, team: str, name: str, expires_in_days: int | None, **options: Any
-    ) -> None:
+    def operate(self, *, team: str, name: str, expires_in_days: int | None, **options: Any) -> None:
         expires_at = (
             None if expires_in_days is None else clock.now() + timedelta(days=expires_in_days)
         )

@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8003
+# For chores that only look at the code: settings load, nothing of it is a real secret.
+CHECK_ENV := SAAS_READ_LOCAL_ENV=0 DATABASE_URL=sqlite:////tmp/saas-litellm-check.sqlite3 ALLOWED_HOSTS=localhost
+
+.PHONY: help run test check lock bench
+help:  ## Show the chores
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/.run: requirements.txt
+	@echo "Installing what the platform runs on (about a minute, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt
+	@echo "Installing what building and testing need (about a minute, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run  ## A working platform at http://localhost:8003
+	@$(BIN)/python -m saas_litellm.local_env
+	@$(BIN)/python manage.py migrate --noinput --verbosity 0
+	@$(BIN)/python manage.py quickstart
+	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header
+
+test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis
+	@$(BIN)/python -m tests.run
+
+check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	SAAS_READ_LOCAL_ENV=0 $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(CHECK_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(CHECK_ENV) SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))') \
+	  API_KEY_PEPPER=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))') \
+	  ENCRYPTION_KEYS=$$($(BIN)/python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())') \
+	  $(BIN)/python manage.py check --deploy --fail-level ERROR
+
+lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
+	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --allow-unsafe --strip-extras -o requirements.txt requirements.in
+	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --allow-unsafe --strip-extras -o requirements-dev.txt requirements-dev.in
