@@ -50,11 +50,8 @@ def usage(*, team: Team, query: UsageQuery) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     if query.group_by is not None:
         column = _GROUPS[query.group_by]
-        if column == "day":
-            jobs_by = jobs.annotate(day=TruncDate("created_at", tzinfo=UTC))
-        else:
-            jobs_by = jobs
-        grouped = jobs_by.values(column).annotate(**_sums()).order_by(column)
+        days = {"day": TruncDate("created_at", tzinfo=UTC)}
+        grouped = jobs.annotate(**days).values(column).annotate(**_sums()).order_by(column)
         rows = [{query.group_by: row[column], **_shown(row)} for row in grouped]
     return {
         "team_id": team.slug,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas_litellm.settings")
@@ -29,9 +29,9 @@ from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
 from saas_litellm.errors import API_PREFIXES
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 logger = logging.getLogger("saas_litellm")
 
 
@@ -42,14 +42,14 @@ class ApiHandler(ASGIHandler):
     of its own: with Django's default 200 open streams keep 200 threads.
     """
 
-    def load_middleware(self, is_async: bool = False) -> None:
+    def load_middleware(self, is_async: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
         super().load_middleware(is_async=is_async)
-        chain = convert_exception_to_response(self._get_response_async)
+        chain: Any = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
         for path in reversed(settings.API_MIDDLEWARE):
             chain = convert_exception_to_response(import_string(path)(chain))
         self._middleware_chain = chain
-        self._view_middleware = []
-        self._template_response_middleware = []
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.handle(scope, receive, send)
@@ -91,7 +91,7 @@ class BoundedBody:
         self._receive = receive
         self._seen = 0
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Mapping[str, Any]:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
         if self._seen > settings.MAX_BODY_BYTES:

@@ -25,7 +25,7 @@ _EXAMPLES: Mapping[str, Any] = {
 }
 
 
-class DemoProvider(CustomLLM):  # type: ignore[misc] # litellm is loosely typed
+class DemoProvider(CustomLLM):
     async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:
         asked = _Asked(kwargs)
         message = Message(content=asked.text or None, role="assistant")

@@ -127,7 +127,7 @@ def _retry_after(error: Exception) -> float | None:
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
     try:
-        return float(headers.get("retry-after"))
+        return float(headers.get("retry-after") or "")
     except (TypeError, ValueError, AttributeError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -33,8 +34,8 @@ class OperatorCommand(BaseCommand):
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
 
-    def operate(self, **options: Any) -> None:
-        raise NotImplementedError
+    # Each command names its own options, which no common signature could.
+    operate: Callable[..., None]
 
     def answer(self, text: str, **figures: Any) -> None:
         self.stdout.write(json.dumps(figures, default=str) if self.is_json else text)
