@@ -45,6 +45,8 @@ DATABASE_POOL_MAX_SIZE = env.int("DATABASE_POOL_MAX_SIZE", default=DATABASE_THRE
 if EMBEDDED:
     DATABASES["default"] |= {
         "CONN_MAX_AGE": None,
+        # Tests use a file too: the in-memory database has no WAL and ignores the busy timeout.
+        "TEST": {"NAME": f"{DATABASES['default']['NAME']}.test"},
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,

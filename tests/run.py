@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
             production = {"DATABASE_URL": database, "REDIS_URL": redis}
             return status or _pytest("production: PostgreSQL + Redis", production, arguments)
     missing = [name for name, url in (("PostgreSQL", database), ("Redis", redis)) if not url]
-    print(f"\n!!! NOT RUN on PostgreSQL + Redis: no {' and no '.join(missing)} here !!!", flush=True)
+    print(
+        f"\n!!! NOT RUN on PostgreSQL + Redis: no {' and no '.join(missing)} here !!!", flush=True
+    )
     return status or int(os.environ.get("CI") == "true")
 
 
@@ -49,7 +51,9 @@ def _pytest(title: str, environment: dict[str, str], arguments: list[str]) -> in
     print(f"\n=== {title} ===", flush=True)
     spread = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2"]
     command = [sys.executable, "-m", "pytest", "--dist", "loadfile", *spread, *arguments]
-    return subprocess.run(command, env={**os.environ, **SECRETS, **environment}, check=False).returncode
+    return subprocess.run(
+        command, env={**os.environ, **SECRETS, **environment}, check=False
+    ).returncode
 
 
 @contextmanager
@@ -94,7 +98,17 @@ def _redis(folder: Path) -> Iterator[str]:
         yield ""
         return
     port = _free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 10
     while not _listens(port) and time.monotonic() < deadline:

@@ -25,7 +25,7 @@ _EXAMPLES: Mapping[str, Any] = {
 }
 
 
-class DemoProvider(CustomLLM):
+class DemoProvider(CustomLLM):  # type: ignore[misc] # litellm is loosely typed
     async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:
         asked = _Asked(kwargs)
         message = Message(content=asked.text or None, role="assistant")
@@ -34,7 +34,7 @@ class DemoProvider(CustomLLM):
         response: ModelResponse = kwargs.get("model_response") or ModelResponse()
         response.choices = [Choices(index=0, message=message, finish_reason=asked.finish_reason)]
         response.created = int(time.time())
-        response.usage = Usage(**asked.usage)  # type: ignore[attr-defined]
+        response.usage = Usage(**asked.usage)
         return response
 
     async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[GenericStreamingChunk]:

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from django.core.cache import cache
+from django.db import connection
+
+from billing import plans
+from tests.providers.server import ProviderServer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _forget_plans(settings: Any) -> Iterator[None]:
+    """Rows of a plan version never change in life, but a test's database forgets them."""
+    plans.load.cache_clear()
+    settings.SECURE_SSL_REDIRECT = False
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def provider() -> Iterator[ProviderServer]:
+    with ProviderServer() as server:
+        yield server
+
+
+@dataclass
+class Live:
+    """A served platform, and the process behind it when it is one of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def client(self, headers: dict[str, str] | None = None) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+class _Thread(uvicorn.Server):
+    def install_signal_handlers(self) -> None: ...
+
+
+@pytest.fixture
+def live(transactional_db: None) -> Iterator[Live]:
+    """The real ASGI application under uvicorn, on a thread, on the test's database."""
+    from saas_litellm.asgi import application
+
+    port = free_port()
+    server = _Thread(
+        uvicorn.Config(application, port=port, lifespan="off", log_level="warning", ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield Live(f"http://127.0.0.1:{port}")
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture
+def spawned(transactional_db: None) -> Iterator[Any]:
+    """A function that starts the platform as a process of its own, on the test's database."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def spawn(**environment: str) -> Live:
+        port = free_port()
+        command = [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application"]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": database_url(), **environment},
+        )
+        started.append(process)
+        served = Live(f"http://127.0.0.1:{port}", process)
+        wait_until(lambda: _is_up(served), seconds=30)
+        return served
+
+    yield spawn
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def database_url() -> str:
+    """The test database, for another process."""
+    settings = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{settings['NAME']}"
+    host, port = settings["HOST"] or "127.0.0.1", settings["PORT"] or 5432
+    secret = f":{settings['PASSWORD']}" if settings["PASSWORD"] else ""
+    return f"postgres://{settings['USER']}{secret}@{host}:{port}/{settings['NAME']}"
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def wait_until(condition: Any, *, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _is_up(served: Live) -> bool:
+    try:
+        return httpx.get(f"{served.url}/healthz", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False

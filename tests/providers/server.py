@@ -1,0 +1,249 @@
+"""Local HTTP servers that speak a provider's protocol: OpenAI's or Anthropic's.
+
+    with ProviderServer() as provider:
+        provider.script(Reply(text="Hello"), Reply(status=429, retry_after=3))
+        ... deployments point at provider.openai_base or provider.anthropic_base ...
+        assert provider.requests[0].json["messages"]
+
+Replies are used up in order; then ``provider.default`` answers. Every request is recorded, and for
+a stream how many frames were sent and whether the client went away first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+SECRET_MODEL = "provider-model-4321"
+
+
+@dataclass(kw_only=True)
+class Reply:
+    """One answer. ``words`` stream as one frame each, ``frame_delay`` seconds apart."""
+
+    text: str | None = "Hello from afar"
+    tool: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = field(
+        default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    )
+    status: int = 200
+    retry_after: int | None = None
+    first_delay: float = 0.0
+    frame_delay: float = 0.0
+    cut_after: int | None = None
+    garbage: bool = False
+    finish_reason: str = "stop"
+    lines: list[str] | None = None
+
+    @property
+    def words(self) -> list[str]:
+        return [word + " " for word in (self.text or "").split(" ")]
+
+
+@dataclass
+class Seen:
+    path: str
+    headers: dict[str, str]
+    json: dict[str, Any]
+    frames_sent: int = 0
+    is_abandoned: bool = False
+    last_frame_at: float = 0.0
+
+
+class ProviderServer:
+    def __init__(self) -> None:
+        self.default = Reply()
+        self.requests: list[Seen] = []
+        self._scripted: deque[Reply] = deque()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.port = 0
+
+    def __enter__(self) -> ProviderServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def script(self, *replies: Reply) -> None:
+        self._scripted.extend(replies)
+
+    @property
+    def openai_base(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def anthropic_base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._start())
+        self._ready.set()
+        self._loop.run_forever()
+
+    async def _start(self) -> None:
+        application = web.Application(client_max_size=64 * 1024 * 1024)
+        application.router.add_post("/v1/chat/completions", self._openai)
+        application.router.add_post("/v1/messages", self._anthropic)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(request, _openai_body, _openai_frames)
+
+    async def _anthropic(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(request, _anthropic_body, _anthropic_frames)
+
+    async def _reply(self, request: web.Request, body: Any, frames: Any) -> web.StreamResponse:
+        reply = self._scripted.popleft() if self._scripted else self.default
+        seen = Seen(request.path, dict(request.headers), await request.json())
+        self.requests.append(seen)
+        await asyncio.sleep(reply.first_delay)
+        if reply.status != 200:
+            headers = {"Retry-After": str(reply.retry_after)} if reply.retry_after else {}
+            error = {"error": {"message": f"{SECRET_MODEL} says no", "type": "x", "code": "x"}}
+            return web.json_response(error, status=reply.status, headers=headers)
+        if not seen.json.get("stream"):
+            if reply.cut_after is not None:
+                request.transport.close()  # type: ignore[union-attr]
+            if reply.garbage:
+                return web.Response(text="<html>not json", content_type="application/json")
+            return web.json_response(body(reply))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            await self._send(request, response, reply, seen, frames)
+        except (ConnectionResetError, asyncio.CancelledError):
+            seen.is_abandoned = True
+            raise
+        return response
+
+    async def _send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        reply: Reply,
+        seen: Seen,
+        frames: Any,
+    ) -> None:
+        for frame in reply.lines if reply.lines is not None else frames(reply):
+            if reply.cut_after is not None and seen.frames_sent >= reply.cut_after:
+                request.transport.abort()  # type: ignore[union-attr]
+                return
+            text = "data: {not json\n\n" if reply.garbage and seen.frames_sent == 2 else frame
+            await response.write(text.encode())
+            seen.frames_sent += 1
+            seen.last_frame_at = time.monotonic()
+            await asyncio.sleep(reply.frame_delay)
+
+
+def _data(event: Any) -> str:
+    return f"data: {json.dumps(event)}\n\n"
+
+
+def _openai_body(reply: Reply) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.tool:
+        function = {"name": reply.tool["name"], "arguments": json.dumps(reply.tool["input"])}
+        message["tool_calls"] = [{"id": "toolu_secret", "type": "function", "function": function}]
+    return {
+        "id": "chatcmpl-provider-id",
+        "object": "chat.completion",
+        "created": 1,
+        "model": SECRET_MODEL,
+        "system_fingerprint": "fp_secret",
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        **({"usage": reply.usage} if reply.usage else {}),
+    }
+
+
+def _openai_frames(reply: Reply) -> list[str]:
+    head = {
+        "id": "chatcmpl-provider-id",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": SECRET_MODEL,
+    }
+
+    def frame(delta: dict[str, Any], finish_reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return _data({**head, "choices": [choice]})
+
+    frames = [frame({"role": "assistant", "content": ""})]
+    if reply.tool:
+        arguments = json.dumps(reply.tool["input"])
+        start = {"name": reply.tool["name"], "arguments": ""}
+        call = {"index": 0, "id": "toolu_secret", "type": "function", "function": start}
+        frames.append(frame({"tool_calls": [call]}))
+        for part in (arguments[:3], arguments[3:]):
+            frames.append(frame({"tool_calls": [{"index": 0, "function": {"arguments": part}}]}))
+    else:
+        frames += [frame({"content": word}) for word in reply.words]
+    frames.append(frame({}, reply.finish_reason))
+    if reply.usage:
+        frames.append(_data({**head, "choices": [], "usage": reply.usage}))
+    return [*frames, "data: [DONE]\n\n"]
+
+
+def _anthropic_usage(reply: Reply) -> dict[str, Any]:
+    usage = reply.usage or {}
+    return {
+        "input_tokens": usage.get("prompt_tokens", 0),
+        "output_tokens": usage.get("completion_tokens", 0),
+        **{name: count for name, count in usage.items() if name.startswith("cache_")},
+    }
+
+
+def _anthropic_body(reply: Reply) -> dict[str, Any]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
+    if reply.tool:
+        content = [{"type": "tool_use", "id": "toolu_secret", **reply.tool}]
+    return {
+        "id": "msg_provider_id",
+        "type": "message",
+        "role": "assistant",
+        "model": SECRET_MODEL,
+        "content": content,
+        "stop_reason": "tool_use" if reply.tool else "end_turn",
+        "stop_sequence": None,
+        "usage": _anthropic_usage(reply),
+    }
+
+
+def _anthropic_frames(reply: Reply) -> list[str]:
+    body = _anthropic_body(reply)
+    usage = body["usage"]
+    started = {**body, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": started}]
+    if reply.tool:
+        block = {"type": "tool_use", "id": "toolu_secret", "name": reply.tool["name"], "input": {}}
+        arguments = json.dumps(reply.tool["input"])
+        deltas = [
+            {"type": "input_json_delta", "partial_json": part}
+            for part in (arguments[:3], arguments[3:])
+        ]
+    else:
+        block = {"type": "text", "text": ""}
+        deltas = [{"type": "text_delta", "text": word} for word in reply.words]
+    events.append({"type": "content_block_start", "index": 0, "content_block": block})
+    events += [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
+    events.append({"type": "content_block_stop", "index": 0})
+    stop = {"stop_reason": body["stop_reason"], "stop_sequence": None}
+    events.append({"type": "message_delta", "delta": stop, "usage": usage})
+    events.append({"type": "message_stop"})
+    return [f"event: {event['type']}\n{_data(event)}" for event in events]
