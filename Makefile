@@ -43,5 +43,5 @@ check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
 	  $(BIN)/python manage.py check --deploy --fail-level ERROR
 
 lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
-	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --allow-unsafe --strip-extras -o requirements.txt requirements.in
-	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --allow-unsafe --strip-extras -o requirements-dev.txt requirements-dev.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt

@@ -46,6 +46,8 @@ class ToolCall(Body):
     id: str = Field(min_length=1, max_length=200)
     type: Literal["function"] = "function"
     function: CalledFunction
+    # Clients that put a stream's pieces together leave it in; it goes no further.
+    index: int | None = Field(None, exclude=True)
 
 
 class Message(Body):

@@ -12,6 +12,8 @@ _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "
 def message(given: Any) -> dict[str, Any]:
     """A whole message; content may be null."""
     kept = delta(given)
+    for call in kept.get("tool_calls", ()):
+        call.pop("index", None)
     return {"role": "assistant", "content": None, **kept}
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -67,7 +67,7 @@ class ProviderServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port = 0
 
-    def __enter__(self) -> ProviderServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(10)
         return self
@@ -190,8 +190,10 @@ def _openai_frames(reply: Reply) -> list[str]:
         start = {"name": reply.tool["name"], "arguments": ""}
         call = {"index": 0, "id": "toolu_secret", "type": "function", "function": start}
         frames.append(frame({"tool_calls": [call]}))
-        for part in (arguments[:3], arguments[3:]):
-            frames.append(frame({"tool_calls": [{"index": 0, "function": {"arguments": part}}]}))
+        frames += [
+            frame({"tool_calls": [{"index": 0, "function": {"arguments": part}}]})
+            for part in (arguments[:3], arguments[3:])
+        ]
     else:
         frames += [frame({"content": word}) for word in reply.words]
     frames.append(frame({}, reply.finish_reason))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from billing.models import Account, Hold
-from jobs.models import Call, Job
+from jobs.models import Attempt, Call, Job
 from saas_litellm import verification, worker
 from tests import factories
 from tests.conftest import Live, wait_until
@@ -125,6 +125,7 @@ def test_tools_and_their_results_pass_through(live: Live, provider: ProviderServ
         with live.client(alice.headers) as client:
             job_id = open_job(client, team=name)
             first = client.post(f"/api/jobs/{job_id}/llm-call", json={**ASK, "tools": tools}).json()
+            assert "response" in first, Attempt.objects.values()
             call = first["response"]["tool_calls"][0]
             assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
             assert call["id"].startswith("call_")
@@ -276,7 +277,8 @@ def test_cancelling_stops_a_running_stream_and_settles_it(
         job_id = open_job(client)
         with client.stream("POST", f"/api/jobs/{job_id}/llm-call-stream", json=ASK) as stream:
             lines = stream.iter_lines()
-            next(line for line in lines if line.startswith("data: "))
+            for _ in range(4):
+                next(line for line in lines if line.startswith("data: "))
             with live.client(alice.headers) as other:
                 refused = other.post(f"/api/jobs/{job_id}/complete", json={})
                 assert refused.json()["error"]["code"] == "calls_in_flight"
