@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from saas_litellm.base.admin import ReadOnlyAdmin, actor, tell
+from saas_litellm.base.money import from_femto, plain
+from saas_litellm.base.refusals import Refusal
+from teams import credentials, directory, keys
+from teams.models import (
+    AccessGroup,
+    Alias,
+    ApiKey,
+    Deployment,
+    Organization,
+    ProviderCredential,
+    Team,
+    UnitPrice,
+    User,
+)
+from teams.prices import RATE_NAMES
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    pass
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Organization)
+class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    list_display = ("slug", "name", "status", "created_at")
+    list_filter = ("status",)
+    search_fields = ("slug", "name")
+    fields = ("slug", "name", "status")
+    readonly_fields = ("status",)
+    actions = ("suspend", "resume")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("slug", "status") if obj else ("status",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        made = directory.create_organization(slug=obj.slug, name=obj.name, actor=actor(request))
+        obj.pk, obj._state.adding = made.pk, False
+
+    @admin.action(description="Suspend", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._set(request, queryset, Organization.Status.SUSPENDED)
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._set(request, queryset, Organization.Status.ACTIVE)
+
+    def _set(self, request: HttpRequest, chosen: Any, status: Organization.Status) -> None:
+        for organization in chosen:
+            try:
+                directory.set_organization_status(
+                    organization=organization, status=status, actor=actor(request)
+                )
+            except Refusal as refusal:
+                tell(self, request, refusal)
+
+
+@admin.register(Team)
+class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
+    list_filter = ("status", "organization")
+    list_select_related = ("organization", "default_alias")
+    search_fields = ("slug", "name", "organization__slug")
+    fields = (
+        "organization",
+        "slug",
+        "name",
+        "status",
+        "draws_on",
+        "default_alias",
+        "access_groups",
+    )
+    autocomplete_fields = ("organization", "default_alias")
+    filter_horizontal = ("access_groups",)
+    actions = ("issue_key", "pause", "suspend", "resume")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("slug", "organization", "status", "draws_on") if obj else ("status",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        made = directory.create_team(
+            slug=obj.slug,
+            name=obj.name,
+            organization=obj.organization,
+            draws_on=obj.draws_on,
+            default_alias=obj.default_alias,
+            actor=actor(request),
+        )
+        obj.pk, obj._state.adding = made.pk, False
+
+    @admin.action(description="Issue an API key (shown once)", permissions=["change"])
+    def issue_key(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        for team in queryset:
+            _, text = keys.issue(team=team, actor=actor(request))
+            self.message_user(request, f"{team.slug}: {text} (shown once)", messages.SUCCESS)
+
+    @admin.action(description="Pause: no new work", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        self._set(request, queryset, Team.Status.PAUSED)
+
+    @admin.action(description="Suspend: no access at all", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        self._set(request, queryset, Team.Status.SUSPENDED)
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        self._set(request, queryset, Team.Status.ACTIVE)
+
+    def _set(self, request: HttpRequest, chosen: QuerySet[Team], status: Team.Status) -> None:
+        for team in chosen:
+            directory.set_team_status(team=team, status=status, actor=actor(request))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    list_display = ("prefix", "team", "name", "created_at", "expires_at", "revoked_at")
+    list_select_related = ("team",)
+    list_filter = ("revoked_at",)
+    search_fields = ("prefix", "name", "team__slug")
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke now", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            keys.revoke(prefix=key.prefix, actor=actor(request), reason="admin")
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("teams.change_apikey")
+
+
+class DeploymentInline(TabularInline):  # type: ignore[misc] # unfold is untyped
+    model = Deployment
+    extra = 0
+    fields = ("model", "credential", "price_key", "priority", "weight", "image_tokens", "is_active")
+
+
+@admin.register(Alias)
+class AliasAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    list_display = ("name", "is_active", "default_max_tokens", "max_output_tokens", "description")
+    list_filter = ("is_active",)
+    search_fields = ("name", "description")
+    inlines = (DeploymentInline,)
+
+
+@admin.register(AccessGroup)
+class AccessGroupAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    list_display = ("name", "is_active")
+    search_fields = ("name",)
+    filter_horizontal = ("aliases",)
+
+
+class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
+    secret = forms.CharField(
+        widget=forms.PasswordInput(render_value=False),
+        required=False,
+        help_text="The provider's API key. Never shown again; leave empty to keep the stored one.",
+    )
+
+    class Meta:
+        model = ProviderCredential
+        fields = ("name", "api_base", "extra")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.instance.pk is None and not cleaned.get("secret"):
+            self.add_error("secret", "A new credential needs its secret.")
+        return cleaned
+
+
+@admin.register(ProviderCredential)
+class ProviderCredentialAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    form = CredentialForm
+    fields = ("name", "secret", "api_base", "extra")
+    list_display = ("name", "api_base", "updated_at")
+    search_fields = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("name",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        secret = form.cleaned_data["secret"] or credentials.reveal(obj)
+        saved = credentials.save(
+            name=obj.name,
+            api_key=secret,
+            api_base=obj.api_base,
+            extra=obj.extra,
+            actor=actor(request),
+        )
+        obj.pk, obj._state.adding = saved.pk, False
+
+
+@admin.register(UnitPrice)
+class UnitPriceAdmin(ReadOnlyAdmin):
+    list_display = ("price_key", "usd_per_million_tokens", "source", "effective_from")
+    search_fields = ("price_key",)
+
+    @admin.display(description="USD per million tokens")
+    def usd_per_million_tokens(self, row: UnitPrice) -> str:
+        base = row.rates["base"]
+        shown = [(name, base[name]) for name in RATE_NAMES if name in base]
+        return ", ".join(f"{name} {plain(from_femto(rate) * 10**6)}" for name, rate in shown)
