@@ -130,9 +130,9 @@ def test_entries_cannot_be_changed_by_any_way_in(account: Account) -> None:
         Entry.objects.update(amount_nanocredits=1)
     with pytest.raises(TypeError):
         entry.delete()
-    with pytest.raises(Exception, match="append-only"), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE billing_entry SET amount_nanocredits = 1")
+    refused = pytest.raises(Exception, match="append-only")
+    with refused, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("UPDATE billing_entry SET amount_nanocredits = 1")
 
 
 def test_the_database_itself_refuses_a_wallet_that_holds_more_than_it_has(account: Account) -> None:

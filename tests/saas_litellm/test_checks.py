@@ -1,0 +1,65 @@
+"""Each numbered check fires on what it names, and is silent otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from saas_litellm import checks
+
+
+def ids(check: Callable[..., Any]) -> set[str]:
+    return {message.id.removeprefix("saas.") for message in check()}
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong", "expected"),
+    [
+        (checks.check_branch, {"EMBEDDED": True}, {"I001"}),
+        (checks.check_branch, {"EMBEDDED": False}, {"I002"}),
+        (checks.check_secrets, {"SECRET_KEY": "short"}, {"E001"}),
+        (checks.check_secrets, {"API_KEY_PEPPER": ""}, {"E002"}),
+        (checks.check_secrets, {"ENCRYPTION_KEYS": []}, {"E003"}),
+        (checks.check_secrets, {"ENCRYPTION_KEYS": ["nonsense"]}, {"E003"}),
+        (checks.check_secrets, {}, set()),
+        (checks.check_open_demo, {"SAAS_OPEN_DEMO": True, "DEBUG": False}, {"E004"}),
+        (checks.check_open_demo, {"SAAS_OPEN_DEMO": True, "DEBUG": True}, set()),
+        (
+            checks.check_processes,
+            {"EMBEDDED": True, "WEB_PROCESSES": 2, "REDIS_URL": "redis://x"},
+            {"E005"},
+        ),
+        (
+            checks.check_processes,
+            {"EMBEDDED": True, "WEB_PROCESSES": 2, "REDIS_URL": ""},
+            {"E005", "E006"},
+        ),
+        (checks.check_processes, {"EMBEDDED": False, "REDIS_URL": ""}, {"W007"}),
+        (checks.check_processes, {"EMBEDDED": False, "REDIS_URL": "redis://x"}, set()),
+        (checks.check_threads, {"EMBEDDED": False, "DATABASE_THREADS": 99}, {"E008"}),
+        (checks.check_threads, {"EMBEDDED": False}, set()),
+        (checks.check_sqlite_version, {}, set()),
+        (checks.check_times, {"HOLD_GRACE_SECONDS": 1}, {"E010"}),
+        (checks.check_times, {}, set()),
+        (checks.check_database_for_deployment, {"EMBEDDED": True, "DEBUG": False}, {"W011"}),
+        (checks.check_database_for_deployment, {"EMBEDDED": False, "DEBUG": False}, set()),
+    ],
+)
+def test_check(check: Any, wrong: dict[str, Any], expected: set[str], settings: Any) -> None:
+    for name, value in wrong.items():
+        setattr(settings, name, value)
+    assert ids(check) == expected
+
+
+def test_an_old_sqlite_is_refused(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.EMBEDDED = True
+    monkeypatch.setattr(checks.sqlite3, "sqlite_version_info", (3, 34, 0))
+    assert ids(checks.check_sqlite_version) == {"E009"}
+
+
+def test_serving_is_refused_with_the_reason(settings: Any) -> None:
+    assert checks.refusal_to_serve() == ""
+    settings.API_KEY_PEPPER = ""
+    assert "API_KEY_PEPPER" in checks.refusal_to_serve()

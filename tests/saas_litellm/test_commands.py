@@ -1,0 +1,113 @@
+"""Operators' commands: clear text, --json, and a non-zero exit on refusal."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
+
+from billing.models import Account, Entry
+from saas_litellm import local_env
+from saas_litellm.base import encryption
+from saas_litellm.base.money import NANO
+from saas_litellm.base.refusals import Unauthenticated
+from teams import credentials, keys
+from teams.models import UnitPrice
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: str) -> Any:
+    out = io.StringIO()
+    call_command(*arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def test_from_nothing_to_a_team_with_credits_and_a_key() -> None:
+    run("create_organization", "acme")
+    run("create_team", "acme-corp", "--organization", "acme")
+    text = run("issue_key", "acme-corp")["api_key"]
+    assert keys.authenticate(text).team.slug == "acme-corp"
+    again = ("topup", "acme-corp", "12.5", "--paid-usd", "1.25", "--idempotency-key", "invoice-1")
+    assert run(*again)["balance_after"] == "12.5"
+    assert run(*again)["balance_after"] == "12.5"
+    assert Account.objects.get().balance_nanocredits == 12_500_000_000
+    run("revoke_key", text.split("_")[1])
+    with pytest.raises(Unauthenticated):
+        keys.authenticate(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create_organization", "Not A Slug"),
+        ("create_team", "x", "--organization", "nobody"),
+        ("issue_key", "nobody"),
+        ("revoke_key", "nobody"),
+        ("topup", "alice", "-1"),
+        ("topup", "alice", "0.0000000001"),
+        ("topup", "alice", "many"),
+    ],
+)
+def test_a_refusal_is_a_message_and_a_failure(arguments: tuple[str, ...]) -> None:
+    factories.team(credits_=0)
+    with pytest.raises(CommandError):
+        call_command(*arguments)
+    assert not Entry.objects.exists()
+
+
+def test_prices_are_imported_once_and_shown_as_a_diff() -> None:
+    first = run("import_prices", "--only", "openai/gpt-4o*")
+    assert "openai/gpt-4o-mini" in first["added"]
+    row = UnitPrice.objects.get(price_key="openai/gpt-4o-mini")
+    # 0.15 and 0.60 USD per million tokens, in femto-USD per token.
+    assert (row.rates["base"]["input"], row.rates["base"]["output"]) == (150_000_000, 600_000_000)
+    second = run("import_prices", "--only", "openai/gpt-4o*")
+    assert (second["added"], second["changed"]) == ([], [])
+
+
+def test_verify_ledger_names_the_row_that_is_wrong() -> None:
+    account = factories.ledger.account_of(factories.team())
+    assert run("verify_ledger") == {"violations": []}
+    Account.objects.update(balance_nanocredits=NANO)
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify_ledger", stdout=out)
+    assert f"I1 account {account.pk}" in out.getvalue()
+
+
+def test_credentials_move_to_the_newest_key(settings: Any) -> None:
+    saved = credentials.save(name="main", api_key="sk-secret", actor="test")
+    newest = Fernet.generate_key().decode()
+    settings.ENCRYPTION_KEYS = [newest, *settings.ENCRYPTION_KEYS]
+    assert run("rotate_credentials")["count"] == 1
+    settings.ENCRYPTION_KEYS = [newest]
+    saved.refresh_from_db()
+    assert credentials.reveal(saved) == "sk-secret"
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    with pytest.raises(encryption.Undecryptable):
+        credentials.reveal(saved)
+
+
+def test_quickstart_shows_its_secrets_once() -> None:
+    first, second = run("quickstart"), run("quickstart")
+    assert keys.authenticate(first["api_key"]).team.slug == "acme-corp"
+    assert first["password"]
+    assert (second["api_key"], second["password"]) == (None, None)
+    assert Account.objects.get().balance_nanocredits == 1000 * NANO
+
+
+def test_the_local_secrets_are_written_once_for_the_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "var" / "local.env"
+    assert local_env.write(file)
+    written = file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not local_env.write(file)
+    assert file.read_text() == written
