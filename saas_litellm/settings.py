@@ -191,6 +191,9 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "SaaS LiteLLM",
     "DESCRIPTION": "Open a job for a team, make LLM calls in it, complete it: the team pays "
     "credits by your price plan. Teams see aliases and credits, never models or provider prices.",
+    # pydantic writes JSON Schema 2020-12, which is what OpenAPI 3.1 takes.
+    "OAS_VERSION": "3.1.0",
+    "VERSION": "0.1.0",
     "SERVE_PUBLIC": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
