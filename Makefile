@@ -45,3 +45,6 @@ check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
 lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
+	@$(BIN)/python -m benchmarks.run
