@@ -40,7 +40,8 @@ WEB_PROCESSES = env.int("WEB_PROCESSES", default=1)
 _embedded_database = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
 DATABASES = {"default": env.db("DATABASE_URL", default=_embedded_database)}
 EMBEDDED = "sqlite" in DATABASES["default"]["ENGINE"]
-DATABASE_THREADS = env.int("DATABASE_THREADS", default=8)
+# SQLite has one writer: more threads only wait for each other.
+DATABASE_THREADS = env.int("DATABASE_THREADS", default=2 if EMBEDDED else 8)
 DATABASE_POOL_MAX_SIZE = env.int("DATABASE_POOL_MAX_SIZE", default=DATABASE_THREADS + 4)
 if EMBEDDED:
     DATABASES["default"] |= {
