@@ -70,11 +70,13 @@ class Run:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     stop_reason: str = ""
+    is_reader_gone: bool = False
     upstream: asyncio.Task[None] | None = None
 
     def stop(self, reason: str) -> None:
         """Stop asking the provider; what it delivered so far is settled."""
         self.stop_reason = self.stop_reason or reason
+        self.is_reader_gone = self.is_reader_gone or reason == CLIENT_GONE
         if self.upstream is not None:
             self.upstream.cancel()
 
@@ -255,7 +257,7 @@ async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Out
 
 async def _end_of_chunks(run: Run) -> None:
     """Tell the reader that no more comes; with nobody reading there is nobody to tell."""
-    if run.order.is_stream and run.stop_reason != CLIENT_GONE:
+    if run.order.is_stream and not run.is_reader_gone:
         await run.chunks.put(None)
 
 

@@ -73,6 +73,16 @@ def test_prices_are_imported_once_and_shown_as_a_diff() -> None:
     assert (second["added"], second["changed"]) == ([], [])
 
 
+def test_a_price_of_your_own_is_set_per_million_tokens() -> None:
+    run("set_price", "openai/own", "--input", "2.5", "--output", "10", "--cached-read", "0.25")
+    rates = UnitPrice.objects.get().rates["base"]
+    # 2.50 USD per million tokens is 2.5 × 10^-6 USD, 2.5 × 10^9 femto-USD, a token.
+    assert rates == {"input": 2_500_000_000, "output": 10_000_000_000, "cached_read": 250_000_000}
+    for wrong in ("-1", "nonsense", "0.0000000001"):
+        with pytest.raises(CommandError):
+            call_command("set_price", "openai/own", "--input", wrong, "--output", "1")
+
+
 def test_verify_ledger_names_the_row_that_is_wrong() -> None:
     account = factories.ledger.account_of(factories.team())
     assert run("verify_ledger") == {"violations": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any
 
@@ -182,6 +183,30 @@ def test_leaving_a_stream_stops_the_provider_and_charges_what_was_produced(
     assert call.usage_source == "estimate"
     assert call.charged_nanocredits > 0
     assert provider.requests[-1].frames_sent < 60
+    assert verification.verify() == []
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.02, 0.1])
+def test_leaving_before_or_during_the_hold_leaves_nothing_open(
+    live: Live, provider: ProviderServer, seconds: float
+) -> None:
+    alice = factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
+    provider.default = Reply(first_delay=0.5)
+    with live.client(alice.headers) as client:
+        job_id = open_job(client)
+    body = json.dumps(ASK).encode()
+    head = (
+        f"POST /api/jobs/{job_id}/llm-call-stream HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {alice.key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", int(live.url.rpartition(":")[2]))) as client_socket:
+        client_socket.sendall(head.encode() + body)
+        time.sleep(seconds)
+    time.sleep(0.3)
+    wait_until(lambda: not Call.objects.filter(status__in=Call.RUNNING).exists())
+    assert not Hold.objects.filter(state="open").exists()
+    assert Account.objects.get().balance_nanocredits == 100 * 10**9
     assert verification.verify() == []
 
 

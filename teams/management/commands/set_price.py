@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from saas_litellm.base.commands import OperatorCommand
+from saas_litellm.base.money import femto
+from teams import prices
+from teams.prices import RATE_NAMES, BadPrice, Rates, UnitPrices
+
+
+class Command(OperatorCommand):
+    help = "Set unit prices of a model from now on, in USD per million tokens."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("price_key", help="A model string, or a deployment's price key.")
+        for name in RATE_NAMES:
+            is_required = name in {"input", "output"}
+            parser.add_argument(f"--{name.replace('_', '-')}", required=is_required)
+
+    def operate(self, *, price_key: str, **options: Any) -> None:
+        try:
+            rates = {
+                name: femto(Decimal(options[name]) / 10**6)
+                for name in RATE_NAMES
+                if options[name] is not None
+            }
+            sheet = UnitPrices(base=Rates(**rates))
+        except (BadPrice, InvalidOperation) as error:
+            raise CommandError(f"Not a price: {error}") from error
+        row = prices.publish(price_key=price_key, prices=sheet, source=self.actor)
+        said = "Set" if row else "Unchanged:"
+        self.answer(f"{said} the unit prices of {price_key}.", price_key=price_key, rates=rates)
