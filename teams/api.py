@@ -163,7 +163,7 @@ def endpoint(
 
             return http.answer(await in_database(work), status=status)
 
-        view.__name__ = function.__name__
+        view.__name__, view.__module__ = function.__name__, function.__module__
         view.__doc__ = function.__doc__
         return documented(
             view,
