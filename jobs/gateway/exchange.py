@@ -73,7 +73,6 @@ class Stream:
         self._tools = tools
         self._text: list[str] = []
         self._final_usage: Any = None
-        self._has_finished = False
         self.provider_request_id = ""
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -89,13 +88,13 @@ class Stream:
             raise
         except Exception as error:
             raise reading.failure(error, secret=self._target.api_key) from error
-        if not self._has_finished or not self._was_finished_by_provider():
+        if not self._was_finished_by_provider():
             raise ProviderFailure(FailureKind.CONNECTION, detail="the stream ended before its end")
 
     def usage(self) -> Usage:
         """The provider's usage if it sent one to the end, else the tokenizer's count."""
         reported = self._reported()
-        if reported is not None and self._has_finished and self._final_usage is not None:
+        if reported is not None and self._was_finished_by_provider() and self._final_usage:
             return reading.usage(self._final_usage)
         counted = count_usage(
             model=self._target.model,
@@ -126,7 +125,6 @@ class Stream:
         for choice in piece.choices:
             delta = neutral.delta(choice.delta)
             finish_reason = neutral.finish_reason(choice.finish_reason)
-            self._has_finished = self._has_finished or finish_reason is not None
             if not delta and finish_reason is None:
                 continue
             is_output = is_output or has_output(delta)
@@ -149,8 +147,12 @@ class Stream:
         return usages[-1] if usages else None
 
     def _was_finished_by_provider(self) -> bool:
-        """litellm ends a cut stream with a "stop" of its own; the provider's is recorded apart."""
-        return getattr(self._response, "received_finish_reason", None) is not None
+        """litellm ends a cut stream with a "stop" of its own, which it does not record: the
+        provider's own stands among the raw chunks or, for some formats, beside them."""
+        if getattr(self._response, "received_finish_reason", None) is not None:
+            return True
+        chunks = getattr(self._response, "chunks", ())
+        return any(choice.finish_reason for chunk in chunks for choice in chunk.choices)
 
 
 async def _ask(target: Target, messages: list[dict[str, Any]], params: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from jobs.gateway import FailureKind, ProviderFailure, Target
 from jobs.gateway.boot import litellm
 from teams import cost_map
 from tests.conftest import ROOT, wait_until
-from tests.providers.server import ProviderServer, Reply
+from tests.providers.server import ProviderServer, Reply, anthropic_frames, openai_frames
 
 ASK = [{"role": "user", "content": "hi"}]
 FULL = {"include_usage": True}
@@ -143,6 +143,27 @@ async def test_failures_map_to_kinds(
     assert failed.value.kind == kind
     assert "sk-hush" not in failed.value.detail
     assert "provider-model" not in str(failed.value)
+
+
+@pytest.mark.parametrize("protocol", ["openai", "anthropic"])
+async def test_a_stream_that_ends_early_without_an_error_is_told_from_a_whole_one(
+    provider: ProviderServer, protocol: str
+) -> None:
+    model, base, frames = {
+        "openai": ("openai/gpt-4o-mini", provider.openai_base, openai_frames),
+        "anthropic": ("anthropic/claude-sonnet-4-5", provider.anthropic_base, anthropic_frames),
+    }[protocol]
+    whole = frames(Reply(text="a b c"))
+    provider.script(Reply(lines=whole[:4]), Reply(lines=whole))
+    target = Target(model=model, api_key="x", api_base=base)
+    cut = await gateway.open_stream(target=target, messages=ASK, params={"max_tokens": 9})
+    with pytest.raises(ProviderFailure) as failed:
+        assert [chunk async for chunk in cut]
+    assert failed.value.kind == FailureKind.CONNECTION
+    assert cut.usage().source == "estimate"
+    stream = await gateway.open_stream(target=target, messages=ASK, params={"max_tokens": 9})
+    assert [chunk async for chunk in stream]
+    assert stream.usage().source == "provider"
 
 
 async def test_a_slow_provider_is_a_timeout(provider: ProviderServer) -> None:

@@ -30,13 +30,18 @@ CASES = [
     ("xai/tool-call", "xai/grok-3-mini", (307, 253)),
     ("groq/tool-call", "groq/llama-3.3-70b-versatile", (210, 15)),
     ("mistral/tool-call", "mistral/mistral-small-latest", (124, 22)),
+    # Gemini counts thoughts apart from candidates: 23 + 185, and 15 + 45.
+    ("google/text", "gemini/gemini-3-pro-preview", (9, 208)),
+    ("google/tool-call", "gemini/gemini-3-pro-preview", (29, 60)),
     ("moonshot/text", "moonshot/kimi-k3", (9, 12)),
 ]
 
 
 def framed(recording: str) -> bytes:
     lines = (FOLDER / f"{recording}.jsonl").read_text().splitlines()
-    if recording.startswith("anthropic"):
+    if recording.startswith("google"):
+        frames = [f"data: {line}\n\n" for line in lines]
+    elif recording.startswith(("anthropic", "cohere")):
         frames = [f"event: {json.loads(line)['type']}\ndata: {line}\n\n" for line in lines]
     else:
         frames = [*(f"data: {line}\n\n" for line in lines), "data: [DONE]\n\n"]

@@ -104,10 +104,10 @@ class ProviderServer:
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
-        return await self._reply(request, _openai_body, _openai_frames)
+        return await self._reply(request, _openai_body, openai_frames)
 
     async def _anthropic(self, request: web.Request) -> web.StreamResponse:
-        return await self._reply(request, _anthropic_body, _anthropic_frames)
+        return await self._reply(request, _anthropic_body, anthropic_frames)
 
     async def _reply(self, request: web.Request, body: Any, frames: Any) -> web.StreamResponse:
         reply = self._scripted.popleft() if self._scripted else self.default
@@ -172,7 +172,7 @@ def _openai_body(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _openai_frames(reply: Reply) -> list[str]:
+def openai_frames(reply: Reply) -> list[str]:
     head = {
         "id": "chatcmpl-provider-id",
         "object": "chat.completion.chunk",
@@ -227,7 +227,7 @@ def _anthropic_body(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _anthropic_frames(reply: Reply) -> list[str]:
+def anthropic_frames(reply: Reply) -> list[str]:
     body = _anthropic_body(reply)
     usage = body["usage"]
     started = {**body, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
