@@ -153,6 +153,24 @@ class ApiKey(models.Model):
         return self.revoked_at is None and (self.expires_at is None or moment < self.expires_at)
 
 
+class OperatorKey(models.Model):
+    """A bearer secret of the management API: it may do what the user behind it may."""
+
+    user = models.ForeignKey(User, models.PROTECT, related_name="operator_keys")
+    name = models.CharField(max_length=100, blank=True)
+    prefix = models.CharField(max_length=16, unique=True)
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+
 class ProviderCredential(models.Model):
     """How to sign in at a provider; the secret is encrypted and never shown again."""
 

@@ -1,9 +1,3 @@
-"""The work: a job is one business operation, a call one LLM call in it, an attempt one request to
-one deployment. A cost line is what an attempt cost the founder; it never changes a charge.
-
-Job rows are written by ``jobs/lifecycle.py``, the rest by ``jobs/calls.py``.
-"""
-
 from __future__ import annotations
 
 import uuid
@@ -46,11 +40,24 @@ class Job(models.Model):
     last_activity_at = models.DateTimeField()
     # Caps, and what calls in flight have set aside under them.
     max_nanocredits = models.BigIntegerField(null=True, blank=True)
+    quote_nanocredits = models.BigIntegerField(
+        null=True, blank=True, help_text="A quote's promise: more than this is never charged."
+    )
+    worst_quoted_nanocredits = models.BigIntegerField(
+        null=True, blank=True, help_text="A quoted job's price may not grow beyond this."
+    )
     max_provider_cost_nano_usd = models.BigIntegerField(null=True, blank=True)
     in_flight = models.PositiveIntegerField(default=0)
     held_nanocredits = models.BigIntegerField(default=0)
     held_cost_nano_usd = models.BigIntegerField(default=0)
-    # Totals over finished calls, and over the job's own flat price.
+    counted_tokens = models.BigIntegerField(default=0, help_text="What a package rule counted.")
+    # The job's own price (flat, or up to a minimum), apart from that of its calls.
+    base_charged_nanocredits = models.BigIntegerField(default=0)
+    base_overrun_nanocredits = models.BigIntegerField(default=0)
+    base_price_nano_usd = models.BigIntegerField(default=0)
+    base_refunded_nanocredits = models.BigIntegerField(default=0)
+    base_refunded_nano_usd = models.BigIntegerField(default=0)
+    # Totals over finished calls and the job's own price.
     successful_calls = models.PositiveIntegerField(default=0)
     failed_calls = models.PositiveIntegerField(default=0)
     total_tokens = models.BigIntegerField(default=0)
@@ -58,6 +65,8 @@ class Job(models.Model):
     charged_nanocredits = models.BigIntegerField(default=0)
     overrun_nanocredits = models.BigIntegerField(default=0)
     price_nano_usd = models.BigIntegerField(default=0)
+    refunded_nanocredits = models.BigIntegerField(default=0)
+    refunded_nano_usd = models.BigIntegerField(default=0)
     provider_cost_nano_usd = models.BigIntegerField(default=0)
 
     class Meta:
@@ -84,6 +93,11 @@ class Job(models.Model):
                 name="job_cap_kept",
             ),
             models.CheckConstraint(
+                condition=Q(quote_nanocredits__isnull=True)
+                | Q(quote_nanocredits__gte=F("charged_nanocredits")),
+                name="job_quote_kept",
+            ),
+            models.CheckConstraint(
                 condition=Q(
                     charged_nanocredits__lte=MAX_AMOUNT, provider_cost_nano_usd__lte=MAX_AMOUNT
                 ),
@@ -97,6 +111,8 @@ class Job(models.Model):
                 condition=Q(status__in=["pending", "in_progress"]),
                 name="job_idle",
             ),
+            models.Index(fields=["closed_at"], name="job_closed"),
+            models.Index(fields=["team", "job_type", "-closed_at"], name="job_history"),
         ]
 
     def __str__(self) -> str:
@@ -108,7 +124,7 @@ class Job(models.Model):
 
     @property
     def margin_nano_usd(self) -> int:
-        return self.price_nano_usd - self.provider_cost_nano_usd
+        return self.price_nano_usd - self.refunded_nano_usd - self.provider_cost_nano_usd
 
 
 class StatusChange(AppendOnly):
@@ -142,6 +158,9 @@ class Call(models.Model):
     team = models.ForeignKey(Team, models.PROTECT, related_name="+")
     api_key = models.ForeignKey(ApiKey, models.PROTECT, null=True, blank=True, related_name="+")
     alias = models.ForeignKey(Alias, models.PROTECT, related_name="+")
+    deployment = models.ForeignKey(
+        Deployment, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     hold = models.OneToOneField(Hold, models.PROTECT, null=True, blank=True, related_name="+")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.HELD)
     is_stream = models.BooleanField(default=False)
@@ -161,28 +180,46 @@ class Call(models.Model):
     # The outcome.
     usage = models.JSONField(null=True, blank=True, help_text="jobs.usage.Usage as JSON.")
     usage_source = models.CharField(max_length=8, blank=True)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    completion_tokens = models.PositiveBigIntegerField(default=0)
     total_tokens = models.PositiveBigIntegerField(default=0)
     latency_ms = models.PositiveIntegerField(default=0)
     finish_reason = models.CharField(max_length=20, blank=True)
     error_code = models.CharField(max_length=40, blank=True)
     is_output_delivered = models.BooleanField(default=False)
+    # Where the rule's count stood, and what this call added to it: a price by tiers needs both.
+    quantity_before = models.BigIntegerField(null=True, blank=True)
+    quantity = models.BigIntegerField(null=True, blank=True)
+    # Volume tiers may give back: then price and charge are negative.
     price_nanocredits = models.BigIntegerField(default=0)
     charged_nanocredits = models.BigIntegerField(default=0)
     overrun_nanocredits = models.BigIntegerField(default=0)
+    overrun_reason = models.CharField(max_length=10, blank=True)
     price_nano_usd = models.BigIntegerField(default=0)
+    refunded_nanocredits = models.BigIntegerField(default=0)
+    refunded_nano_usd = models.BigIntegerField(default=0)
     provider_cost_nano_usd = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ("created_at", "id")
         constraints = [
             models.CheckConstraint(
-                condition=Q(charged_nanocredits__gte=0, overrun_nanocredits__gte=0)
+                condition=Q(overrun_nanocredits__gte=0)
                 & Q(price_nanocredits=F("charged_nanocredits") + F("overrun_nanocredits")),
                 name="call_price_is_charge_plus_overrun",
             ),
             models.CheckConstraint(
                 condition=Q(charged_nanocredits=0) | Q(status="settled"),
                 name="call_charged_is_settled",
+            ),
+            models.CheckConstraint(
+                condition=Q(refunded_nanocredits=0)
+                | Q(
+                    refunded_nanocredits__gt=0,
+                    refunded_nanocredits__lte=F("charged_nanocredits"),
+                ),
+                name="call_refunded_within_charge",
             ),
         ]
         indexes = [
@@ -192,6 +229,7 @@ class Call(models.Model):
                 condition=Q(status__in=["held", "dispatched"]),
                 name="call_running",
             ),
+            models.Index(fields=["finished_at"], name="call_finished"),
         ]
 
     def __str__(self) -> str:
@@ -228,10 +266,17 @@ class CostLine(AppendOnly):
         REVERSAL = "reversal"
         CORRECTION = "correction"
 
-    call = models.ForeignKey(Call, models.PROTECT, related_name="cost_lines")
-    attempt = models.ForeignKey(Attempt, models.PROTECT, related_name="cost_lines")
+    call = models.ForeignKey(Call, models.PROTECT, null=True, blank=True, related_name="cost_lines")
+    attempt = models.ForeignKey(
+        Attempt, models.PROTECT, null=True, blank=True, related_name="cost_lines"
+    )
+    # A correction that no one call explains belongs to a model and a day.
+    model = models.CharField(max_length=200, blank=True)
+    day = models.DateField(null=True, blank=True)
     kind = models.CharField(max_length=10, choices=Kind.choices)
     amount_nano_usd = models.BigIntegerField()
+    reason = models.CharField(max_length=500, blank=True)
+    actor = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
 
     class Meta(AppendOnly.Meta):
@@ -245,6 +290,10 @@ class CostLine(AppendOnly):
             models.CheckConstraint(
                 condition=Q(amount_nano_usd__gte=-MAX_AMOUNT, amount_nano_usd__lte=MAX_AMOUNT),
                 name="cost_line_amount_within_bounds",
+            ),
+            models.CheckConstraint(
+                condition=Q(call__isnull=False) | Q(kind="correction", day__isnull=False),
+                name="cost_line_has_call_or_day",
             ),
         ]
 
