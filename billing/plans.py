@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any, cast
 
 from django.db import IntegrityError, transaction
 
-from billing import pricing
+from billing import pricing, tiers
 from billing.models import CallRule, JobRule, PlanAssignment, PlanVersion, PricePlan
-from billing.refusals import PlanNotReady
+from billing.models.plans import FailedJobs
+from billing.refusals import AssignmentTaken, PlanNotReady
 from saas_litellm.base import audit, clock
 from saas_litellm.base.money import NANO
-from teams.models import Organization, Team
+from saas_litellm.base.refusals import Invalid, NotFound
+from teams.models import Alias, Organization, Team
 
 # The three names of the API: one credit a job, markup on cost, credits by tokens.
 PRESETS = ("job_based", "consumption_usd", "consumption_tokens")
+_TYPING_TIME = timedelta(minutes=5)
 _NANOCREDITS_PER_1K_TOKENS = NANO // 10  # 10,000 tokens a credit
 
 
-def draft(*, plan: PricePlan) -> PlanVersion:
-    """A new version without rules, next in number."""
+def draft(*, plan: PricePlan, **settings: Any) -> PlanVersion:
+    """A new version without rules, next in number; ``settings`` are PlanVersion's own columns."""
     newest = plan.versions.order_by("-number").first()
-    return PlanVersion.objects.create(plan=plan, number=(newest.number if newest else 0) + 1)
+    return PlanVersion.objects.create(
+        plan=plan, number=(newest.number if newest else 0) + 1, **settings
+    )
 
 
 def activate(
@@ -30,22 +36,69 @@ def activate(
 ) -> PlanVersion:
     """Fix a draft for good, in effect from a moment (now when None).
 
-    Raises PlanNotReady when it is active already, or when some job would have no price.
+    Raises PlanNotReady when it is active already, when some job would have no price, when a rule
+    could never apply or names no alias, or when another version takes effect at that moment; and
+    Invalid for a moment in the past.
     """
-    now = clock.now()
-    with transaction.atomic():
-        activated = PlanVersion.objects.filter(pk=version.pk, activated_at=None).update(
-            activated_at=now, effective_from=effective_from or now
-        )
-        if activated != 1:
-            raise PlanNotReady("This plan version is active already.")
-        version.refresh_from_db()
-        if not _read(version).covers(job_type="", alias=""):
-            raise PlanNotReady(
-                "Some jobs would have no price: add a job rule or a call rule that matches any."
+    starts = _from_now_on(effective_from)
+    try:
+        with transaction.atomic():
+            # Fixing first takes the row's lock: no rule can be added behind the check's back.
+            activated = PlanVersion.objects.filter(pk=version.pk, activated_at=None).update(
+                activated_at=clock.now(),
+                fixed_at=version.fixed_at or clock.now(),
+                effective_from=starts,
             )
-        audit.record(actor=actor, action="plan.activate", target=f"plan:{version}")
+            if activated != 1:
+                raise PlanNotReady("This plan version is active already.")
+            version.refresh_from_db()
+            check(version)
+            audit.record(
+                actor=actor,
+                action="plan.activate",
+                target=f"plan:{version}",
+                effective_from=starts.isoformat(),
+            )
+    except IntegrityError as error:
+        raise PlanNotReady("Another version of this plan takes effect at that moment.") from error
     return version
+
+
+def fix(version: PlanVersion) -> pricing.Plan:
+    """Make a draft immutable without putting it in effect; raises PlanNotReady as activate does."""
+    with transaction.atomic():
+        PlanVersion.objects.filter(pk=version.pk, fixed_at=None).update(fixed_at=clock.now())
+        version.refresh_from_db()
+        check(version)
+    return load(version.pk)
+
+
+def check(version: PlanVersion) -> None:
+    """Raise PlanNotReady unless every call has exactly one price and every rule can apply."""
+    plan = read(version)
+    if not plan.covers(job_type="", alias=""):
+        raise PlanNotReady(
+            "Some jobs would have no price: add a job rule or a call rule that matches any."
+        )
+    priced_whole = {rule.job_type for rule in plan.job_rules if rule.kind != "minimum"}
+    priced_by_call = {rule.job_type for rule in plan.job_rules if rule.kind == "minimum"}
+    for rule in plan.call_rules:
+        is_reached = (
+            rule.job_type not in priced_whole
+            and ("" not in priced_whole or rule.job_type in priced_by_call)
+            if rule.job_type
+            else "" not in priced_whole or bool(priced_by_call)
+        )
+        if not is_reached:
+            raise PlanNotReady(
+                f"Two rules match the same calls: the call rule for {rule.job_type or 'any job'},"
+                f" {rule.alias or 'any alias'} never applies, because a job rule prices those jobs"
+                " as a whole. Remove one of them."
+            )
+    named = {rule.alias for rule in plan.call_rules if rule.alias}
+    unknown = named - set(Alias.objects.filter(name__in=named).values_list("name", flat=True))
+    if unknown:
+        raise PlanNotReady(f"There is no alias {', '.join(sorted(unknown))}.")
 
 
 def assign(
@@ -56,34 +109,59 @@ def assign(
     organization: Organization | None = None,
     effective_from: datetime | None = None,
 ) -> PlanAssignment:
-    """Put one team, or every team of one organization, on a plan from a moment (now when None)."""
-    with transaction.atomic():
-        assignment = PlanAssignment.objects.create(
-            plan=plan,
-            team=team,
-            organization=organization,
-            effective_from=effective_from or clock.now(),
-        )
-        audit.record(
-            actor=actor,
-            action="plan.assign",
-            target=f"team:{team.slug}" if team else f"organization:{organization}",
-            plan=plan.slug,
-        )
+    """Put one team, or every team of one organization, on a plan from a moment (now when None).
+
+    Jobs already created keep the plan version they were created under. Raises PlanNotReady when
+    the plan has no version in effect by then, Invalid for a moment in the past, and
+    AssignmentTaken when that owner has another plan from the same moment.
+    """
+    starts = _from_now_on(effective_from)
+    in_effect = plan.versions.filter(activated_at__isnull=False, effective_from__lte=starts)
+    if not in_effect.exists():
+        raise PlanNotReady(f"The plan {plan.slug} has no version in effect by then: activate one.")
+    try:
+        with transaction.atomic():
+            assignment = PlanAssignment.objects.create(
+                plan=plan, team=team, organization=organization, effective_from=starts
+            )
+            audit.record(
+                actor=actor,
+                action="plan.assign",
+                target=f"team:{team.slug}" if team else f"organization:{organization}",
+                plan=plan.slug,
+                effective_from=starts.isoformat(),
+            )
+    except IntegrityError as error:
+        raise AssignmentTaken from error
     return assignment
 
 
-def version_for(team: Team) -> PlanVersion:
-    """The plan version that a job of this team, created now, is priced by.
+def find(slug: str) -> PricePlan:
+    """The plan of that name; the three presets are made on first use. Raises NotFound."""
+    if slug in PRESETS:
+        return ensure_preset(slug).plan
+    plan = PricePlan.objects.filter(slug=slug).first()
+    if plan is None:
+        raise NotFound(f"There is no plan {slug}.")
+    return plan
 
-    The team's own assignment wins over its organization's; without one it is the default plan.
-    """
-    now = clock.now()
-    assignments = PlanAssignment.objects.filter(effective_from__lte=now).order_by("-effective_from")
-    assigned = (
+
+def assignment_of(team: Team, *, at: datetime) -> PlanAssignment | None:
+    """The assignment in force then: the team's own wins over its organization's."""
+    assignments = PlanAssignment.objects.filter(effective_from__lte=at).order_by("-effective_from")
+    return (
         assignments.filter(team=team).first()
         or assignments.filter(organization=team.organization_id).first()
     )
+
+
+def version_for(team: Team, *, at: datetime | None = None) -> PlanVersion:
+    """The plan version that a job of this team, created then (now when None), is priced by.
+
+    Without an assignment it is the default plan.
+    """
+    now = at or clock.now()
+    assigned = assignment_of(team, at=now)
     versions = PlanVersion.objects.filter(
         activated_at__isnull=False, effective_from__lte=now
     ).order_by("-effective_from", "-number")
@@ -96,8 +174,8 @@ def version_for(team: Team) -> PlanVersion:
 
 @lru_cache(maxsize=1024)
 def load(version_id: int) -> pricing.Plan:
-    """An active version's rules, kept in memory: they can never change."""
-    return _read(PlanVersion.objects.get(pk=version_id, activated_at__isnull=False))
+    """A fixed version's rules, kept in memory: they can never change."""
+    return read(PlanVersion.objects.get(pk=version_id, fixed_at__isnull=False))
 
 
 def ensure_preset(name: str) -> PlanVersion:
@@ -136,29 +214,79 @@ def _create_preset(name: str) -> PlanVersion:
     return activate(version=version, actor="system")
 
 
-def _read(version: PlanVersion) -> pricing.Plan:
+def read(version: PlanVersion) -> pricing.Plan:
+    """A version's rules as they stand, a draft's too. Raises PlanNotReady for tiers that are none."""
     return pricing.Plan(
         version_id=version.pk,
         nanocredits_per_usd=version.nanocredits_per_usd,
-        job_rules=tuple(
-            pricing.FlatJob(
-                job_type=rule.job_type,
-                price_nanocredits=rule.price_nanocredits,
-                max_provider_cost_nano_usd=rule.max_provider_cost_nano_usd,
-            )
-            for rule in version.job_rules.all()
-        ),
-        call_rules=tuple(
-            pricing.CallPrice(
-                job_type=rule.job_type,
-                alias=rule.alias,
-                kind="markup" if rule.kind == CallRule.Kind.MARKUP else "tokens",
-                markup_basis_points=rule.markup_basis_points,
-                input_nanocredits_per_1k=rule.input_nanocredits_per_1k,
-                cached_nanocredits_per_1k=rule.cached_nanocredits_per_1k,
-                output_nanocredits_per_1k=rule.output_nanocredits_per_1k,
-                step_nanocredits=rule.step_nanocredits,
-            )
-            for rule in version.call_rules.all()
-        ),
+        partial_share_basis_points=version.partial_share_basis_points,
+        none_share_basis_points=version.none_share_basis_points,
+        monthly_minimum_nanocredits=version.monthly_minimum_nanocredits,
+        margin_floor_basis_points=version.margin_floor_basis_points,
+        job_rules=tuple(_job_price(rule) for rule in version.job_rules.order_by("id")),
+        call_rules=tuple(_call_price(rule) for rule in version.call_rules.order_by("id")),
     )
+
+
+def _job_price(rule: JobRule) -> pricing.JobPrice:
+    return pricing.JobPrice(
+        **_shared(rule),
+        kind=cast(Any, rule.kind),
+        price_nanocredits=rule.price_nanocredits,
+        package_tokens=rule.package_tokens,
+        max_provider_cost_nano_usd=rule.max_provider_cost_nano_usd,
+    )
+
+
+def _call_price(rule: CallRule) -> pricing.CallPrice:
+    return pricing.CallPrice(
+        **_shared(rule),
+        alias=rule.alias,
+        kind=cast(Any, rule.kind),
+        markup_basis_points=rule.markup_basis_points,
+        input_nanocredits_per_1k=rule.input_nanocredits_per_1k,
+        cached_nanocredits_per_1k=rule.cached_nanocredits_per_1k,
+        output_nanocredits_per_1k=rule.output_nanocredits_per_1k,
+        metric=rule.metric,
+        tiers=_tiers(rule) if rule.kind == CallRule.Kind.TIERED else None,
+        minimum_nanocredits=rule.minimum_nanocredits,
+        cache_hit_basis_points=rule.cache_hit_basis_points,
+        is_clamping=rule.is_clamping,
+    )
+
+
+def _shared(rule: JobRule | CallRule) -> dict[str, Any]:
+    return {
+        "rule_id": rule.pk,
+        "job_type": rule.job_type,
+        "step_nanocredits": rule.step_nanocredits,
+        "is_free_if_failed": rule.effective_failed_jobs == FailedJobs.FREE,
+        "margin_floor_basis_points": rule.margin_floor_basis_points,
+        "is_floor_hard": rule.is_floor_hard,
+    }
+
+
+def _tiers(rule: CallRule) -> tiers.Tiers:
+    try:
+        return tiers.Tiers(
+            mode="volume" if rule.mode == CallRule.Mode.VOLUME else "graduated",
+            tiers=tiers.parse(rule.tiers),
+            unit=tiers.UNITS[rule.metric],
+            included=rule.included_quantity,
+            step=rule.step_nanocredits,
+        )
+    except tiers.BadTiers as error:
+        raise PlanNotReady(f"The tiers of the rule {rule}: {error}") from error
+
+
+def _from_now_on(moment: datetime | None) -> datetime:
+    """The moment, or now for one just past: a form takes a while to be filled in."""
+    now = clock.now()
+    if moment is None or now - _TYPING_TIME <= moment < now:
+        return now
+    if moment < now:
+        raise Invalid(
+            "effective_from lies in the past: what was priced stays priced.",
+            param="effective_from",
+        )
+    return moment

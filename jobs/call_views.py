@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
-from jobs import calls, lifecycle, metering, presentation, streaming
+from jobs import calls, closing, lifecycle, metering, presentation, streaming
 from jobs.calls import OpenCall, Order
 from jobs.models import Job
 from jobs.schemas import CallRequest, CreateAndCall
@@ -68,7 +68,7 @@ def _in_new_job(signed: Signature, order: Order, body: CreateAndCall) -> Admit:
             return calls.open_call(job=job, api_key=caller.api_key, order=order)
         except Exception:
             # The caller never learns this job's id, so it must not stay open with credits held.
-            lifecycle.close(
+            closing.close(
                 job=job,
                 status=Job.Status.FAILED,
                 actor=caller.actor,

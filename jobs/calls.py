@@ -8,37 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 
-from billing import ledger, plans
+from billing import ledger
 from billing.models import Hold
-from billing.pricing import Measure
-from jobs import costs, estimate, lifecycle
-from jobs.lifecycle import Reservation
+from jobs import admission, charging, costs, lifecycle, rollups
+from jobs.admission import Order, Placing, output_bound
 from jobs.models import Attempt, Call, CostLine, Job
 from jobs.refusals import JobClosed
 from jobs.usage import Usage
 from saas_litellm.base import alarms, clock
-from saas_litellm.base.refusals import Invalid
+from saas_litellm.base.refusals import PaymentRequired
 from teams import catalog, keys
 from teams.models import Alias, ApiKey, Deployment
 from teams.prices import UnitPrices
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A call as its caller asked for it; ``params`` are allow-listed OpenAI fields."""
-
-    messages: list[dict[str, Any]]
-    params: Mapping[str, Any]
-    model: str | None = None
-    purpose: str = ""
-    call_metadata: Mapping[str, Any] | None = None
-    is_stream: bool = False
+__all__ = ["OpenCall", "Order", "Outcome", "abandon_expired", "dispatch", "open_call", "settle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,59 +62,32 @@ class Outcome:
 def open_call(*, job: Job, api_key: ApiKey | None, order: Order) -> OpenCall:
     """Resolve, price the worst case and set it aside: job caps first, the wallet last.
 
-    Raises JobClosed, TeamPaused, ModelNotAllowed, ModelUnavailable, Invalid, JobCapExceeded,
+    Where the plan clamps and the caller left the output's length open, a worst case that credits
+    do not cover is made shorter instead of refused. Raises JobClosed, TeamPaused,
+    ModelNotAllowed, ModelUnavailable, Invalid, JobCapExceeded, BudgetExceeded,
     InsufficientCredits; nothing is left behind then.
     """
     if not job.is_open:
         raise JobClosed
     keys.require_running(job.team)
     resolved = catalog.resolve(team=job.team, name=order.model)
-    params, max_tokens = _bounded(order.params, resolved.alias)
-    plan = plans.load(job.plan_version_id)
-    worst = estimate.worst_case(
-        plan=plan,
-        job_type=job.job_type,
-        resolved=resolved,
-        messages=order.messages,
-        params=params,
-        max_tokens=max_tokens,
-    )
-    chosen = resolved.deployments[0]
-    secret = catalog.open_secret(chosen.deployment)
-    now = clock.now()
-    lifetime = timedelta(seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS)
-    call = Call(
-        job=job,
-        team=job.team,
-        api_key=api_key,
-        alias=resolved.alias,
-        is_stream=order.is_stream,
-        purpose=order.purpose,
-        call_metadata=dict(order.call_metadata or {}),
-        created_at=now,
-        expires_at=now + lifetime,
-        unit_prices=chosen.prices.as_json(),
-        estimated_prompt_tokens=worst.prompt_tokens,
-        max_output_tokens=worst.output_tokens,
-        held_nanocredits=worst.price_nanocredits,
-        held_cost_nano_usd=worst.cost_nano_usd,
-    )
-    with transaction.atomic():
-        lifecycle.reserve(job=job, reservation=_reservation(call))
-        call.hold = ledger.hold(
-            account_id=job.account_id,
-            amount_nanocredits=worst.price_nanocredits,
-            reference=f"call:{call.pk}",
-            expires_at=call.expires_at,
-        )
-        call.save(force_insert=True)
+    field, max_tokens = output_bound(order.params, resolved.alias)
+    secret = catalog.open_secret(resolved.deployments[0].deployment)
+    placing = Placing(job=job, api_key=api_key, order=order, resolved=resolved)
+    try:
+        call = admission.admit(placing, max_tokens=max_tokens)
+    except PaymentRequired as refusal:
+        shorter = admission.clamped(placing, refusal, max_tokens=max_tokens)
+        if shorter is None or field in order.params:
+            raise
+        call = admission.admit(placing, max_tokens=shorter)
     return OpenCall(
         call=call,
         job=job,
         alias=resolved.alias,
-        deployment=chosen.deployment,
+        deployment=resolved.deployments[0].deployment,
         api_key=secret,
-        params=params,
+        params={**order.params, field: call.max_output_tokens // int(order.params.get("n") or 1)},
     )
 
 
@@ -154,32 +115,36 @@ def settle(*, opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Ca
     call = opened.call
     with transaction.atomic():
         lifecycle.lock(call.job_id)
-        stored = Call.objects.get(pk=call.pk)
+        stored = Call.objects.select_related("job__team", "alias").get(pk=call.pk)
         is_late = stored.status == Call.Status.ABANDONED
         if stored.status not in {*Call.RUNNING, Call.Status.ABANDONED}:
             return stored
         cost = _cost(stored, outcome) if attempt is not None and outcome.is_costed else 0
-        charge = _charge(stored, opened, outcome, cost, is_late=is_late)
-        settled = Call.Status.SETTLED if outcome.is_output_delivered else Call.Status.FAILED
+        charge = charging.charge(stored, usage=_charged_usage(outcome), cost=cost, is_late=is_late)
         reversed_nano_usd = stored.provider_cost_nano_usd if is_late else 0
         if is_late:
             _lift_abandonment(stored, attempt)
-        for name, value in _result(outcome, cost, charge, settled).items():
+            rollups.mark_dirty([stored.finished_at.date()] if stored.finished_at else [])
+        result = _result(outcome, cost, charge)
+        for name, value in result.items():
             setattr(stored, name, value)
-        stored.save(update_fields=list(_result(outcome, cost, charge, settled)))
+        stored.save(update_fields=[*result, "quantity_before", "quantity"])
         if attempt is not None:
             _finish_attempt(stored, attempt, outcome, cost)
         lifecycle.account_for(
             call=stored,
-            freed=None if is_late else _reservation(stored),
+            freed=None if is_late else admission.reservation_of(stored),
             correction_nano_usd=reversed_nano_usd,
+            is_package=charging.is_package(stored),
         )
     if charge.overrun_nanocredits:
         alarms.sound(
             kind="call.overrun",
             subject=f"team {opened.job.team.slug}",
-            detail=f"call {call.pk}: {charge.overrun_nanocredits} nanocredits not taken",
+            detail=f"call {call.pk}: {charge.overrun_nanocredits} nanocredits not taken"
+            f" ({charge.overrun_reason})",
         )
+    charging.flag_thin_margin(stored)
     return stored
 
 
@@ -212,27 +177,11 @@ def _abandon(call_id: Any, job_id: Any) -> bool:
             _book(call, attempt, CostLine.Kind.ESTIMATE, cost)
         if call.hold_id is not None:
             ledger.release(Hold.objects.get(pk=call.hold_id))
-        lifecycle.account_for(call=call, freed=_reservation(call))
+        lifecycle.account_for(call=call, freed=admission.reservation_of(call))
         alarms.sound(
             kind="call.abandoned", subject=f"team {call.team.slug}", detail=f"call {call.pk}"
         )
     return True
-
-
-def _bounded(params: Mapping[str, Any], alias: Alias) -> tuple[dict[str, Any], int]:
-    """The params with an output bound in them, and that bound; raises Invalid beyond the alias's."""
-    field = "max_completion_tokens" if params.get("max_completion_tokens") else "max_tokens"
-    asked = params.get(field)
-    limit = alias.default_max_tokens if asked is None else int(asked)
-    if limit > alias.max_output_tokens:
-        raise Invalid(
-            f"{field} may be {alias.max_output_tokens} at most for {alias.name}.", param=field
-        )
-    return {**params, field: limit}, limit
-
-
-def _reservation(call: Call) -> Reservation:
-    return Reservation(nanocredits=call.held_nanocredits, cost_nano_usd=call.held_cost_nano_usd)
 
 
 def _cost(call: Call, outcome: Outcome) -> int:
@@ -241,53 +190,20 @@ def _cost(call: Call, outcome: Outcome) -> int:
     )
 
 
-def _charge(
-    call: Call, opened: OpenCall, outcome: Outcome, cost: int, *, is_late: bool
-) -> ledger.Charge:
-    plan = plans.load(opened.job.plan_version_id)
-    measure = Measure(
-        provider_cost_nano_usd=cost,
-        input_tokens=outcome.usage.prompt_tokens,
-        cached_tokens=outcome.usage.cached_tokens,
-        output_tokens=outcome.usage.completion_tokens,
-    )
-    price = (
-        plan.call_price(job_type=opened.job.job_type, alias=opened.alias.name, measure=measure)
-        if outcome.is_output_delivered
-        else 0
-    )
-    held = None
-    if call.hold_id is not None and not is_late:
-        held = Hold.objects.get(pk=call.hold_id)
-    if held is None and price == 0:
-        return ledger.nothing(account_id=opened.job.account_id)
-    reserved = held.amount_nanocredits if held else 0
-    room = lifecycle.room_beyond(job_id=call.job_id) if price > reserved else 0
-    return ledger.settle(
-        account_id=opened.job.account_id,
-        held=held,
-        bill=ledger.Bill(
-            price_nanocredits=price,
-            nanocredits_per_usd=plan.nanocredits_per_usd,
-            plan_version_id=plan.version_id,
-            reference=f"call:{call.pk}",
-            reason=f"call of job {call.job_id}",
-            actor=f"team:{opened.job.team.slug}",
-            labels={
-                "team": opened.job.team.slug,
-                "job_type": opened.job.job_type,
-                "alias": opened.alias.name,
-            },
-        ),
-        room_nanocredits=room,
-    )
+def _charged_usage(outcome: Outcome) -> Usage | None:
+    """What the team pays for; None when nothing was delivered."""
+    return outcome.usage if outcome.is_output_delivered else None
 
 
-def _result(outcome: Outcome, cost: int, charge: ledger.Charge, status: str) -> dict[str, Any]:
+def _result(outcome: Outcome, cost: int, charge: ledger.Charge) -> dict[str, Any]:
+    is_settled = outcome.is_output_delivered
     return {
-        "status": status,
+        "status": Call.Status.SETTLED if is_settled else Call.Status.FAILED,
         "usage": outcome.usage.as_json(),
         "usage_source": outcome.usage.source,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "cached_tokens": outcome.usage.cached_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
         "total_tokens": outcome.usage.total_tokens,
         "latency_ms": outcome.latency_ms,
         "first_token_at": outcome.first_token_at,
@@ -299,6 +215,7 @@ def _result(outcome: Outcome, cost: int, charge: ledger.Charge, status: str) -> 
         "price_nanocredits": charge.charged_nanocredits + charge.overrun_nanocredits,
         "charged_nanocredits": charge.charged_nanocredits,
         "overrun_nanocredits": charge.overrun_nanocredits,
+        "overrun_reason": charge.overrun_reason,
         "price_nano_usd": charge.price_nano_usd,
     }
 

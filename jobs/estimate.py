@@ -36,6 +36,7 @@ def worst_case(
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     max_tokens: int,
+    counted_before: int = 0,
 ) -> Estimate:
     """Price the dearest eligible deployment for n full-length answers, reasoning included."""
     text_bytes, images = _weigh(messages)
@@ -68,7 +69,10 @@ def worst_case(
         output_tokens=output_tokens,
         cost_nano_usd=cost,
         price_nanocredits=plan.worst_call_price(
-            job_type=job_type, alias=resolved.alias.name, measure=measure
+            job_type=job_type,
+            alias=resolved.alias.name,
+            measure=measure,
+            counted_before=counted_before,
         ),
     )
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
 from billing import ledger, plans
-from billing.models import Hold
-from jobs.models import Call, Job, StatusChange
-from jobs.refusals import CallsInFlight, JobCapExceeded, JobClosed
+from billing.budgets import Spender
+from billing.pricing import JobPrice
+from jobs.models import Call, Job, Quote, StatusChange
+from jobs.refusals import JobCapExceeded, JobClosed, QuoteUsed
 from saas_litellm.base import clock
 from saas_litellm.base.refusals import Invalid, NotFound
 from teams import keys
@@ -56,45 +55,66 @@ def create(
     external_task_id: str = "",
     metadata: Mapping[str, Any] | None = None,
     max_nanocredits: int | None = None,
+    is_reserving: bool = False,
+    quote: Quote | None = None,
 ) -> Job:
-    """Open a job under the team's plan of now; a flat price is held at once.
+    """Open a job under the team's plan of now, or under its quote's.
 
-    Raises TeamPaused and its like, InsufficientCredits, and JobCapExceeded when the flat price
-    alone is above the cap.
+    A flat price or a minimum is held at once; a reserving job holds its whole cap, from which its
+    calls are held and into which they return what they do not use. Raises TeamPaused and its
+    like, Invalid (reserving without a cap), QuoteUsed, BudgetExceeded, InsufficientCredits, and
+    JobCapExceeded when the job's own price is above the cap.
     """
     keys.require_running(team)
-    version = plans.version_for(team)
-    flat = plans.load(version.pk).flat_rule(job_type)
-    price = flat.price_nanocredits if flat else 0
+    if is_reserving and not max_nanocredits:
+        raise Invalid("reserve needs max_credits above 0.", param="reserve")
+    version_id = quote.plan_version_id if quote else plans.version_for(team).pk
+    plan = plans.load(version_id)
+    rule = plan.job_rule(job_type)
+    price = rule.held_nanocredits if rule else 0
     if max_nanocredits is not None and price > max_nanocredits:
         raise JobCapExceeded(needed=price, available=max_nanocredits)
+    flat = plan.flat_rule(job_type)
     now = clock.now()
     with transaction.atomic():
         account = ledger.account_of(team)
         job = Job(
             team=team,
             api_key=api_key,
-            plan_version=version,
+            plan_version_id=version_id,
             account_id=account.pk,
             job_type=job_type,
             user_id=user_id,
             external_task_id=external_task_id,
             metadata=dict(metadata or {}),
             max_nanocredits=max_nanocredits,
-            held_nanocredits=price,
-            max_provider_cost_nano_usd=flat.max_provider_cost_nano_usd if flat else None,
+            quote_nanocredits=quote.p95_nanocredits if quote else None,
+            held_nanocredits=price if flat else 0,
+            max_provider_cost_nano_usd=_cost_bound(flat, quote),
             created_at=now,
             last_activity_at=now,
         )
         job.hold = ledger.hold(
             account_id=account.pk,
-            amount_nanocredits=price,
+            amount_nanocredits=(max_nanocredits or 0) if is_reserving else price,
             reference=f"job:{job.pk}",
             expires_at=None,
+            spender=spender_of(job),
         )
         job.save(force_insert=True)
+        if quote is not None:
+            _use_quote(quote, job)
         _record(job.pk, from_status="", to_status=Status.PENDING)
     return job
+
+
+def spender_of(job: Job, api_key_id: int | None = None) -> Spender:
+    """Whose budgets the job's credits count in."""
+    return Spender(
+        team_id=job.team_id,
+        organization_id=job.team.organization_id,
+        api_key_id=api_key_id or job.api_key_id,
+    )
 
 
 def find(*, team: Team, job_id: UUID) -> Job:
@@ -150,15 +170,14 @@ def reserve(*, job: Job, reservation: Reservation) -> None:
     raise JobCapExceeded(needed=reservation.nanocredits, available=max(0, left))
 
 
-def room_beyond(*, job_id: UUID) -> int | None:
-    """What the cap leaves beyond everything held and charged; None without a cap.
+def caps_beyond(*, job: Job) -> dict[str, int]:
+    """What the job's own limits leave beyond everything held and charged, by their names.
 
-    The caller holds the job row's lock, so the answer stays true to the end of its transaction.
+    The caller holds the job row's lock and read the row under it, so the answer stays true.
     """
-    job = Job.objects.get(pk=job_id)
-    if job.max_nanocredits is None:
-        return None
-    return max(0, job.max_nanocredits - job.charged_nanocredits - job.held_nanocredits)
+    spoken_for = job.charged_nanocredits + job.held_nanocredits
+    limits = {"job_cap": job.max_nanocredits, "quote": job.quote_nanocredits}
+    return {name: max(0, limit - spoken_for) for name, limit in limits.items() if limit is not None}
 
 
 def lock(job_id: UUID) -> None:
@@ -166,11 +185,18 @@ def lock(job_id: UUID) -> None:
     Job.objects.filter(pk=job_id).update(in_flight=F("in_flight"))
 
 
-def account_for(*, call: Call, freed: Reservation | None, correction_nano_usd: int = 0) -> None:
+def account_for(
+    *,
+    call: Call,
+    freed: Reservation | None,
+    correction_nano_usd: int = 0,
+    is_package: bool = False,
+) -> None:
     """Move the finished call into its job's totals, inside the settling transaction.
 
     ``freed`` is None when an abandoned call settles late: its reservation was given back and the
     call counted then, and ``correction_nano_usd`` takes the estimated cost out again.
+    ``is_package``: the job's package rule counts the call's quantity.
     """
     on_time = freed is not None
     freed = freed or Reservation(nanocredits=0, cost_nano_usd=0)
@@ -182,6 +208,7 @@ def account_for(*, call: Call, freed: Reservation | None, correction_nano_usd: i
         successful_calls=F("successful_calls") + int(is_success),
         failed_calls=F("failed_calls") + int(on_time) - int(is_success),
         total_tokens=F("total_tokens") + call.total_tokens,
+        counted_tokens=F("counted_tokens") + (call.quantity or 0) * int(is_package),
         total_latency_ms=F("total_latency_ms") + call.latency_ms,
         charged_nanocredits=F("charged_nanocredits") + call.charged_nanocredits,
         overrun_nanocredits=F("overrun_nanocredits") + call.overrun_nanocredits,
@@ -193,39 +220,45 @@ def account_for(*, call: Call, freed: Reservation | None, correction_nano_usd: i
     )
 
 
-def close(
-    *,
-    job: Job,
-    status: str,
-    actor: str,
-    metadata: Mapping[str, Any] | None = None,
-    error_message: str = "",
-    outcome: str = "",
-) -> Job:
-    """Complete, fail or cancel a job; the same status again changes nothing.
+def close_row(*, job: Job, status: str, changes: Mapping[str, Any], reason: str) -> bool:
+    """Compare-and-set to a closed status, in the caller's transaction; False if nothing changed.
 
-    A completed job pays its flat price; a failed or cancelled one gets it back. Charges of its
-    calls stand. Raises JobClosed (closed otherwise) and, unless cancelling, CallsInFlight.
+    Only a cancellation may leave calls running.
     """
-    with transaction.atomic():
-        changes: dict[str, Any] = {
-            "error_message": error_message,
-            "outcome": outcome,
-            "closed_at": clock.now(),
-            "last_activity_at": clock.now(),
-        }
-        if metadata:
-            changes["metadata"] = _merged(job, metadata)
-        if not _close_row(job.pk, status=status, changes=changes, reason=error_message):
-            job.refresh_from_db()
-            if job.status == status:
-                return job
-            if job.is_open:
-                raise CallsInFlight(retry_after_seconds=1)
-            raise JobClosed(f"This job is {job.status} already.")
-        _settle_flat_price(job, is_charged=status == Status.COMPLETED, actor=actor)
-        job.refresh_from_db()
-    return job
+    for from_status in Job.OPEN:
+        if status not in TRANSITIONS[from_status]:
+            continue
+        candidates = Job.objects.filter(pk=job.pk, status=from_status)
+        if status != Status.CANCELLED:
+            candidates = candidates.filter(in_flight=0)
+        if candidates.update(status=status, **changes):
+            _record(job.pk, from_status=from_status, to_status=status, reason=reason)
+            return True
+    return False
+
+
+def account_for_base(*, job: Job, charge: ledger.Charge, freed_nanocredits: int) -> None:
+    """Move the job's own price into its totals, inside the closing transaction."""
+    Job.objects.filter(pk=job.pk).update(
+        held_nanocredits=F("held_nanocredits") - freed_nanocredits,
+        charged_nanocredits=F("charged_nanocredits") + charge.charged_nanocredits,
+        overrun_nanocredits=F("overrun_nanocredits") + charge.overrun_nanocredits,
+        price_nano_usd=F("price_nano_usd") + charge.price_nano_usd,
+        base_charged_nanocredits=charge.charged_nanocredits,
+        base_overrun_nanocredits=charge.overrun_nanocredits,
+        base_price_nano_usd=charge.price_nano_usd,
+    )
+
+
+def account_for_refund(*, job_id: UUID, nanocredits: int, nano_usd: int, is_base: bool) -> None:
+    """Move a refund into the job's totals, inside the refunding transaction."""
+    base = int(is_base)
+    Job.objects.filter(pk=job_id).update(
+        refunded_nanocredits=F("refunded_nanocredits") + nanocredits,
+        refunded_nano_usd=F("refunded_nano_usd") + nano_usd,
+        base_refunded_nanocredits=F("base_refunded_nanocredits") + base * nanocredits,
+        base_refunded_nano_usd=F("base_refunded_nano_usd") + base * nano_usd,
+    )
 
 
 def merge_metadata(*, job: Job, metadata: Mapping[str, Any]) -> Job:
@@ -233,26 +266,10 @@ def merge_metadata(*, job: Job, metadata: Mapping[str, Any]) -> Job:
     with transaction.atomic():
         lock(job.pk)
         job.refresh_from_db()
-        merged = _merged(job, metadata)
+        merged = merged_metadata(job, metadata)
         Job.objects.filter(pk=job.pk).update(metadata=merged, last_activity_at=clock.now())
         job.refresh_from_db()
     return job
-
-
-def expire_idle() -> int:
-    """Fail every open job that was idle past its limit and has nothing in flight."""
-    idle_since = clock.now() - timedelta(hours=settings.JOB_IDLE_HOURS)
-    idle = Job.objects.filter(
-        status__in=Job.OPEN, in_flight=0, last_activity_at__lt=idle_since
-    ).select_related("hold")
-    expired = 0
-    for job in idle[:500]:
-        try:
-            close(job=job, status=Status.FAILED, actor="worker", error_message="expired")
-        except (JobClosed, CallsInFlight):
-            continue
-        expired += 1
-    return expired
 
 
 def closed_among(job_ids: set[UUID]) -> set[UUID]:
@@ -268,24 +285,24 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         raise Invalid("metadata is larger than 16 KiB in all.", param="metadata")
 
 
-def _merged(job: Job, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def merged_metadata(job: Job, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's metadata with these keys over it; raises Invalid beyond 16 KiB."""
     merged = {**job.metadata, **metadata}
     check_metadata(merged)
     return merged
 
 
-def _close_row(job_id: UUID, *, status: str, changes: Mapping[str, Any], reason: str) -> bool:
-    """Compare-and-set to a closed status; only a cancellation may leave calls running."""
-    for from_status in Job.OPEN:
-        if status not in TRANSITIONS[from_status]:
-            continue
-        candidates = Job.objects.filter(pk=job_id, status=from_status)
-        if status != Status.CANCELLED:
-            candidates = candidates.filter(in_flight=0)
-        if candidates.update(status=status, **changes):
-            _record(job_id, from_status=from_status, to_status=status, reason=reason)
-            return True
-    return False
+def _use_quote(quote: Quote, job: Job) -> None:
+    used = Quote.objects.filter(pk=quote.pk, job=None, valid_until__gt=clock.now()).update(job=job)
+    if used != 1:
+        raise QuoteUsed
+
+
+def _cost_bound(flat: JobPrice | None, quote: Quote | None) -> int | None:
+    """What the calls of a job whose price does not follow them may cost, in nano-USD."""
+    if flat is not None:
+        return flat.max_provider_cost_nano_usd
+    return quote.worst_cost_nano_usd if quote is not None else None
 
 
 def _move(job_id: UUID, from_status: str, to_status: str) -> bool:
@@ -302,36 +319,4 @@ def _record(job_id: UUID, *, from_status: str, to_status: str, reason: str = "")
         to_status=to_status,
         at=clock.now(),
         reason=reason[:500],
-    )
-
-
-def _settle_flat_price(job: Job, *, is_charged: bool, actor: str) -> None:
-    if job.hold_id is None:
-        return
-    held = Hold.objects.get(pk=job.hold_id)
-    if not is_charged:
-        ledger.release(held)
-        Job.objects.filter(pk=job.pk).update(
-            held_nanocredits=F("held_nanocredits") - held.amount_nanocredits
-        )
-        return
-    plan = plans.load(job.plan_version_id)
-    charge = ledger.settle(
-        account_id=held.account_id,
-        held=held,
-        bill=ledger.Bill(
-            price_nanocredits=held.amount_nanocredits,
-            nanocredits_per_usd=plan.nanocredits_per_usd,
-            plan_version_id=job.plan_version_id,
-            reference=f"job:{job.pk}",
-            reason=f"{job.job_type} completed",
-            actor=actor,
-            labels={"team": job.team.slug, "job_type": job.job_type},
-        ),
-        room_nanocredits=0,
-    )
-    Job.objects.filter(pk=job.pk).update(
-        held_nanocredits=F("held_nanocredits") - held.amount_nanocredits,
-        charged_nanocredits=F("charged_nanocredits") + charge.charged_nanocredits,
-        price_nano_usd=F("price_nano_usd") + charge.price_nano_usd,
     )

@@ -28,6 +28,11 @@ class JobCapExceeded(PaymentRequired):
         )
 
 
+class QuoteUsed(Conflict):
+    code = "quote_used"
+    default_message = "This quote was used already or is no longer valid. Ask for a new one."
+
+
 class ContentFiltered(Refusal):
     status = 400
     code = "content_filtered"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from jobs import lifecycle, metering, presentation, reports
+from jobs import closing, lifecycle, metering, presentation, reports
 from jobs.models import Job
 from jobs.schemas import CancelJob, CompleteJob, CreateJob, ListJobs, PatchMetadata, UsageQuery
 from saas_litellm.base.bridge import after_commit_in_loop
@@ -57,7 +57,7 @@ def create_job(caller: Caller, body: CreateJob) -> dict[str, Any]:
 def complete_job(caller: Caller, body: CompleteJob, job_id: UUID) -> dict[str, Any]:
     """Close a job whose calls have all ended; the same status again answers the same."""
     job = lifecycle.find(team=caller.team, job_id=job_id)
-    job = lifecycle.close(
+    job = closing.close(
         job=job,
         status=body.status,
         actor=caller.actor,
@@ -78,7 +78,7 @@ def complete_job(caller: Caller, body: CompleteJob, job_id: UUID) -> dict[str, A
 def cancel_job(caller: Caller, body: CancelJob, job_id: UUID) -> dict[str, Any]:
     """Close a job at once; running calls stop within 2 s and settle what they delivered."""
     job = lifecycle.find(team=caller.team, job_id=job_id)
-    job = lifecycle.close(
+    job = closing.close(
         job=job,
         status=Job.Status.CANCELLED,
         actor=caller.actor,

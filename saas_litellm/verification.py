@@ -1,9 +1,10 @@
 """Do the books agree? Each invariant of the money, checked over every row.
 
-I1 balance = Σ entries · I2 held = Σ open holds · I3 held ≤ balance + credit limit · I4 at most one
-charge per call and per job, its amount the one its stored snapshot gives · I6 job totals = Σ its
-calls, cost = Σ cost lines · I7 no hold or call is open past its end. (I5 is about lots, which are
-not folded yet.)
+I1 balance = Σ entries · I2 held = Σ open holds, in accounts and in budgets · I3 held ≤ balance +
+credit limit · I4 at most one charge per call, job and team-month, its amount the one its stored
+snapshot gives · I5 Σ remaining lots − debt = balance − Σ entries after the fold · I6 job totals =
+Σ its calls, cost = Σ cost lines, profit by day = Σ the work · I7 no hold or call is open past its
+end.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from billing import plans
-from billing.models import Account, Entry, Hold
-from billing.pricing import Measure
-from jobs import costs
+from billing.models import (
+    Account,
+    BudgetPeriod,
+    Draw,
+    Entry,
+    Fold,
+    Hold,
+    Lot,
+    MonthlyMinimum,
+)
+from jobs import repricing, rollups
 from jobs.models import Call, CostLine, Job
-from jobs.usage import Usage
 from saas_litellm.base import clock
-from teams.prices import UnitPrices
 
 CHUNK = 2_000
 
@@ -46,8 +53,12 @@ def verify() -> list[Violation]:
         _accounts,
         _charges_of_calls,
         _charges_of_jobs,
+        _charges_of_months,
         _orphan_charges,
+        _lots,
+        _budgets,
         _job_totals,
+        _profit,
         _overdue,
     )
     with transaction.atomic():
@@ -78,17 +89,23 @@ def _accounts() -> Iterator[Violation]:
 
 
 def _charges_of_calls() -> Iterator[Violation]:
-    charges = {
-        entry.reference: entry
-        for entry in Entry.objects.filter(kind=Entry.Kind.CHARGE, reference__startswith="call:")
-    }
+    taken = _sums(
+        Entry.objects.filter(reference__startswith="call:")
+        .exclude(kind=Entry.Kind.REFUND)
+        .values_list("reference")
+        .annotate(Sum("amount_nanocredits"))
+    )
+    refunded = _refunds("call:")
     calls = Call.objects.select_related("job", "alias")
     for call in calls.filter(status=Call.Status.SETTLED).iterator(CHUNK):
-        entry = charges.get(f"call:{call.pk}")
-        taken = -entry.amount_nanocredits if entry else 0
-        if taken != call.charged_nanocredits:
-            yield Violation("I4", f"call {call.pk}", f"charged {taken} by the ledger")
-        price = _price_again(call)
+        reference = f"call:{call.pk}"
+        if -taken[reference] != call.charged_nanocredits:
+            yield Violation("I4", f"call {call.pk}", f"charged {-taken[reference]} by the ledger")
+        if refunded[reference] != call.refunded_nanocredits:
+            yield Violation(
+                "I4", f"call {call.pk}", f"refunded {refunded[reference]} in the ledger"
+            )
+        price = repricing.booked_price(call)
         if price != call.price_nanocredits:
             yield Violation("I4", f"call {call.pk}", f"its snapshot gives the price {price}")
 
@@ -99,17 +116,41 @@ def _charges_of_jobs() -> Iterator[Violation]:
         .values_list("reference")
         .annotate(Sum("amount_nanocredits"))
     )
+    refunded = _refunds("job:")
+    delivered = set(Call.objects.filter(is_output_delivered=True).values_list("job_id", flat=True))
     for job in Job.objects.iterator(CHUNK):
-        rule = plans.load(job.plan_version_id).flat_rule(job.job_type)
-        is_charged = rule is not None and job.status == Job.Status.COMPLETED
-        expected = rule.price_nanocredits if rule is not None and is_charged else 0
-        if -charged[f"job:{job.pk}"] != expected:
-            yield Violation("I4", f"job {job.pk}", f"its flat charge should be {expected}")
+        reference = f"job:{job.pk}"
+        if -charged[reference] != job.base_charged_nanocredits:
+            yield Violation("I4", f"job {job.pk}", f"charged {-charged[reference]} by the ledger")
+        if refunded[reference] != job.base_refunded_nanocredits:
+            yield Violation("I4", f"job {job.pk}", f"refunded {refunded[reference]} in the ledger")
+        price = repricing.booked_base_price(job, is_delivered=job.pk in delivered)
+        if price != job.base_charged_nanocredits + job.base_overrun_nanocredits:
+            yield Violation("I4", f"job {job.pk}", f"its own price should be {price}")
+
+
+def _charges_of_months() -> Iterator[Violation]:
+    charged = _sums(
+        Entry.objects.filter(kind=Entry.Kind.CHARGE, reference__startswith="minimum:")
+        .values_list("reference")
+        .annotate(Sum("amount_nanocredits"))
+    )
+    for minimum in MonthlyMinimum.objects.iterator(CHUNK):
+        row = f"minimum:{minimum.team_id}:{minimum.month:%Y-%m}"
+        if -charged[row] != minimum.charged_nanocredits:
+            yield Violation("I4", row, f"charged {-charged[row]} by the ledger")
+        price = max(0, minimum.minimum_nanocredits - minimum.spent_nanocredits)
+        if price != minimum.charged_nanocredits + minimum.overrun_nanocredits:
+            yield Violation("I4", row, f"its price should be {price}")
 
 
 def _orphan_charges() -> Iterator[Violation]:
     references = {f"call:{pk}" for pk in Call.objects.values_list("pk", flat=True)}
     references |= {f"job:{pk}" for pk in Job.objects.values_list("pk", flat=True)}
+    references |= {
+        f"minimum:{team_id}:{month:%Y-%m}"
+        for team_id, month in MonthlyMinimum.objects.values_list("team_id", "month")
+    }
     seen: set[str] = set()
     for entry in Entry.objects.filter(kind=Entry.Kind.CHARGE).iterator(CHUNK):
         if entry.reference not in references:
@@ -133,6 +174,8 @@ def _job_totals() -> Iterator[Violation]:
         of_job["cost"] += call.provider_cost_nano_usd
         of_job["charged"] += call.charged_nanocredits
         of_job["price"] += call.price_nano_usd
+        of_job["refunded"] += call.refunded_nanocredits
+        of_job["refunded_usd"] += call.refunded_nano_usd
         of_job["overrun"] += call.overrun_nanocredits
         of_job["held"] += call.held_nanocredits if is_running else 0
     for job in Job.objects.select_related("hold").iterator(CHUNK):
@@ -140,24 +183,63 @@ def _job_totals() -> Iterator[Violation]:
 
 
 def _job_against(job: Job, of_calls: dict[str, int]) -> Iterator[Violation]:
-    plan = plans.load(job.plan_version_id)
-    rule = plan.flat_rule(job.job_type)
-    flat = rule.price_nanocredits if rule else 0
-    is_charged = job.status == Job.Status.COMPLETED
+    rule = plans.load(job.plan_version_id).flat_rule(job.job_type)
+    flat = rule.price_nanocredits if rule and job.is_open else 0
     expected = {
         "in_flight": of_calls["in_flight"],
         "total_tokens": of_calls["tokens"],
         "provider_cost_nano_usd": of_calls["cost"],
-        "overrun_nanocredits": of_calls["overrun"],
-        "charged_nanocredits": of_calls["charged"] + (flat if is_charged else 0),
-        "price_nano_usd": of_calls["price"] + (plan.nano_usd(flat) if is_charged else 0),
-        "held_nanocredits": of_calls["held"] + (flat if job.is_open else 0),
+        "overrun_nanocredits": of_calls["overrun"] + job.base_overrun_nanocredits,
+        "charged_nanocredits": of_calls["charged"] + job.base_charged_nanocredits,
+        "price_nano_usd": of_calls["price"] + job.base_price_nano_usd,
+        "refunded_nanocredits": of_calls["refunded"] + job.base_refunded_nanocredits,
+        "refunded_nano_usd": of_calls["refunded_usd"] + job.base_refunded_nano_usd,
+        "held_nanocredits": of_calls["held"] + flat,
     }
     for name, value in expected.items():
         if getattr(job, name) != value:
             yield Violation("I6", f"job {job.pk}", f"{name} should be {value}")
     if job.successful_calls + job.failed_calls != of_calls["finished"]:
         yield Violation("I6", f"job {job.pk}", f"{of_calls['finished']} of its calls have ended")
+
+
+def _lots() -> Iterator[Violation]:
+    remaining = _sums(Lot.objects.values_list("account_id").annotate(Sum("remaining_nanocredits")))
+    folds = {fold.account_id: fold for fold in Fold.objects.all()}
+    for account in Account.objects.iterator(CHUNK):
+        fold = folds.get(account.pk) or Fold(account=account)
+        later = Entry.objects.filter(account=account, pk__gt=fold.entry_id)
+        unfolded = sum(later.values_list("amount_nanocredits", flat=True))
+        if remaining[account.pk] - fold.debt_nanocredits != account.balance_nanocredits - unfolded:
+            yield Violation("I5", f"account {account.pk}", "its lots do not add up to its balance")
+    drawn = _sums(Draw.objects.values_list("lot_id").annotate(Sum("amount_nanocredits")))
+    for lot in Lot.objects.iterator(CHUNK):
+        if lot.amount_nanocredits - lot.remaining_nanocredits != drawn[lot.pk]:
+            yield Violation("I5", f"lot {lot.pk}", "its draws do not give what remains")
+
+
+def _budgets() -> Iterator[Violation]:
+    held: dict[int, int] = defaultdict(int)
+    used: dict[int, int] = defaultdict(int)
+    in_budgets = Hold.objects.exclude(budget_period_ids=[])
+    references: dict[str, list[int]] = {}
+    for hold in in_budgets.iterator(CHUNK):
+        references[hold.reference] = hold.budget_period_ids
+        for period_id in hold.budget_period_ids:
+            held[period_id] += hold.amount_nanocredits if hold.state == Hold.State.OPEN else 0
+    for entry in Entry.objects.filter(idempotency_key__startswith="charge:").iterator(CHUNK):
+        for period_id in references.get(entry.reference, ()):
+            used[period_id] -= entry.amount_nanocredits
+    for period in BudgetPeriod.objects.iterator(CHUNK):
+        if period.held_nanocredits != held[period.pk]:
+            yield Violation("I2", f"budget period {period.pk}", "held differs from its open holds")
+        if period.used_nanocredits < used[period.pk]:
+            yield Violation("I1", f"budget period {period.pk}", "used is below its charges")
+
+
+def _profit() -> Iterator[Violation]:
+    for difference in rollups.compare():
+        yield Violation("I6", "profit report", difference)
 
 
 def _overdue() -> Iterator[Violation]:
@@ -172,19 +254,11 @@ def _overdue() -> Iterator[Violation]:
             yield Violation("I7", f"hold {hold.reference}", "open although its job is closed")
 
 
-def _price_again(call: Call) -> int:
-    """The price from what the call stored: usage, unit prices, plan version."""
-    usage = Usage.from_json(call.usage or {})
-    measure = Measure(
-        provider_cost_nano_usd=costs.provider_cost_nano_usd(
-            prices=UnitPrices.from_json(call.unit_prices), usage=usage
-        ),
-        input_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        output_tokens=usage.completion_tokens,
-    )
-    return plans.load(call.job.plan_version_id).call_price(
-        job_type=call.job.job_type, alias=call.alias.name, measure=measure
+def _refunds(prefix: str) -> dict[str, int]:
+    return _sums(
+        Entry.objects.filter(kind=Entry.Kind.REFUND, reference__startswith=prefix)
+        .values_list("reference")
+        .annotate(Sum("amount_nanocredits"))
     )
 
 

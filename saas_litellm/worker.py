@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from jobs import calls, lifecycle
+from jobs import calls, closing
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Swept:
 
 def sweep() -> Swept:
     """Close calls whose process died and jobs that went idle."""
-    return Swept(calls.abandon_expired(), lifecycle.expire_idle())
+    return Swept(calls.abandon_expired(), closing.expire_idle())
 
 
 def run_until(stopped: threading.Event) -> None:

@@ -136,6 +136,7 @@ class Draw(AppendOnly):
         EXPIRY = "expiry"
         REPAYMENT = "repayment", "repayment of debt"
         ADJUSTMENT = "adjustment"
+        TRANSFER = "transfer", "moved to a refund lot"
 
     lot = models.ForeignKey(Lot, models.PROTECT, related_name="draws")
     entry = models.ForeignKey(Entry, models.PROTECT, related_name="draws")

@@ -167,7 +167,10 @@ class JobRule(Rule):
     price_nanocredits = models.BigIntegerField()
     package_tokens = models.PositiveIntegerField(default=1000)
     failed_jobs = models.CharField(
-        max_length=10, choices=FailedJobs.choices, default=FailedJobs.FREE
+        max_length=10,
+        choices=FailedJobs.choices,
+        blank=True,
+        help_text="Empty: nothing for flat prices and minimums, what was delivered for packages.",
     )
     max_provider_cost_nano_usd = models.BigIntegerField(
         default=1_000_000_000,
@@ -191,6 +194,11 @@ class JobRule(Rule):
 
     def __str__(self) -> str:
         return f"{self.kind} for {self.job_type or 'any job'}"
+
+    @property
+    def effective_failed_jobs(self) -> str:
+        is_package = self.kind == self.Kind.PACKAGE
+        return self.failed_jobs or (FailedJobs.DELIVERED if is_package else FailedJobs.FREE)
 
 
 class CallRule(Rule):
@@ -272,6 +280,10 @@ class CallRule(Rule):
 
     def __str__(self) -> str:
         return f"{self.kind} for {self.job_type or 'any job'}, {self.alias or 'any alias'}"
+
+    @property
+    def effective_failed_jobs(self) -> str:
+        return self.failed_jobs
 
 
 class PlanAssignment(models.Model):

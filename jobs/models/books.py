@@ -70,6 +70,9 @@ class Quote(models.Model):
     expected_nanocredits = models.BigIntegerField()
     p95_nanocredits = models.BigIntegerField()
     worst_nanocredits = models.BigIntegerField()
+    worst_cost_nano_usd = models.BigIntegerField(
+        help_text="What the calls of the quoted job may cost the founder at most."
+    )
     basis_jobs = models.PositiveIntegerField()
     created_at = models.DateTimeField()
     valid_until = models.DateTimeField()

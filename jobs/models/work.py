@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from billing.models import Hold, PlanVersion
+from billing.pricing import Ending, Plan
 from saas_litellm.base.models import AppendOnly
 from saas_litellm.base.money import MAX_AMOUNT
 from teams.models import Alias, ApiKey, Deployment, Team
@@ -34,6 +35,9 @@ class Job(models.Model):
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING)
     outcome = models.CharField(max_length=8, blank=True)
     error_message = models.CharField(max_length=2000, blank=True)
+    is_waived = models.BooleanField(
+        default=False, help_text="An operator failed or cancelled it: nothing of it is charged."
+    )
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -42,9 +46,6 @@ class Job(models.Model):
     max_nanocredits = models.BigIntegerField(null=True, blank=True)
     quote_nanocredits = models.BigIntegerField(
         null=True, blank=True, help_text="A quote's promise: more than this is never charged."
-    )
-    worst_quoted_nanocredits = models.BigIntegerField(
-        null=True, blank=True, help_text="A quoted job's price may not grow beyond this."
     )
     max_provider_cost_nano_usd = models.BigIntegerField(null=True, blank=True)
     in_flight = models.PositiveIntegerField(default=0)
@@ -121,6 +122,26 @@ class Job(models.Model):
     @property
     def is_open(self) -> bool:
         return self.status in self.OPEN
+
+    def ending(self, *, is_delivered: bool) -> Ending:
+        """How a closed job ended, for its price."""
+        if self.status == self.Status.COMPLETED:
+            return "completed"
+        if self.is_waived:
+            return "waived"
+        return "failed_delivered" if is_delivered else "failed_empty"
+
+    def gives_back(self, plan: Plan, alias: str) -> bool:
+        """Whether its end gives the charges of that alias's calls back."""
+        has_failed = self.status in {self.Status.FAILED, self.Status.CANCELLED}
+        return has_failed and (
+            self.is_waived or plan.is_free_if_failed(job_type=self.job_type, alias=alias)
+        )
+
+    @property
+    def net_nanocredits(self) -> int:
+        """What the team paid and did not get back."""
+        return self.charged_nanocredits - self.refunded_nanocredits
 
     @property
     def margin_nano_usd(self) -> int:

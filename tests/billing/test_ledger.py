@@ -20,7 +20,7 @@ from saas_litellm.base.money import NANO
 from tests import factories
 
 
-def bill(reference: str, price: int) -> ledger.Bill:
+def bill(reference: str, price: int, room: int | None = None) -> ledger.Bill:
     version = plans.ensure_preset("consumption_usd")
     return ledger.Bill(
         price_nanocredits=price,
@@ -30,6 +30,7 @@ def bill(reference: str, price: int) -> ledger.Bill:
         reason="work",
         actor="test",
         labels={},
+        caps={} if room is None else {"job_cap": room},
     )
 
 
@@ -46,9 +47,7 @@ def settle(
     account: Account, hold: Hold | None, price: int, reference: str, room: int | None = None
 ) -> ledger.Charge:
     with transaction.atomic():
-        return ledger.settle(
-            account_id=account.pk, held=hold, bill=bill(reference, price), room_nanocredits=room
-        )
+        return ledger.settle(account_id=account.pk, held=hold, bill=bill(reference, price, room))
 
 
 @pytest.fixture

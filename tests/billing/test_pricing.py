@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import CallPrice, FlatJob, Measure, Plan
+from billing.pricing import CallPrice, JobPrice, Measure, Plan
 from saas_litellm.base.money import NANO
 
 TEN_PER_USD = 10 * NANO
 
 
-def plan(*rules: CallPrice, flat: tuple[FlatJob, ...] = ()) -> Plan:
+def plan(*rules: CallPrice, flat: tuple[JobPrice, ...] = ()) -> Plan:
     return Plan(version_id=1, nanocredits_per_usd=TEN_PER_USD, job_rules=flat, call_rules=rules)
 
 
@@ -77,7 +77,9 @@ def test_the_most_specific_rule_counts() -> None:
 
 
 def test_calls_of_a_flat_job_price_nothing() -> None:
-    flat = FlatJob(job_type="x", price_nanocredits=NANO, max_provider_cost_nano_usd=NANO)
+    flat = JobPrice(
+        kind="flat", job_type="x", price_nanocredits=NANO, max_provider_cost_nano_usd=NANO
+    )
     of = plan(rule(), flat=(flat,))
     assert price(of, measure(cost=1000)) == 0
     assert price(of, measure(cost=1000), job_type="other") == 10_000

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from billing.models import Account, Entry, Hold
-from jobs import calls, lifecycle
+from jobs import calls, closing, lifecycle
 from jobs.calls import OpenCall, Order, Outcome
 from jobs.models import Call, CostLine, Job
 from jobs.refusals import CallsInFlight, JobClosed
@@ -127,9 +127,9 @@ def test_a_settlement_and_a_sweep_at_once_leave_the_books_right() -> None:
 def test_an_idle_job_is_failed_as_expired_and_its_flat_price_given_back() -> None:
     alice = factories.company(plan="job_based")
     lifecycle.create(team=alice.team, api_key=None, job_type="x")
-    assert lifecycle.expire_idle() == 0
+    assert closing.expire_idle() == 0
     Job.objects.update(last_activity_at=clock.now() - timedelta(hours=25))
-    assert lifecycle.expire_idle() == 1
+    assert closing.expire_idle() == 1
     job = Job.objects.get()
     assert (job.status, job.error_message) == ("failed", "expired")
     account = Account.objects.get()
@@ -151,8 +151,8 @@ def test_a_job_with_a_call_in_flight_can_be_cancelled_but_not_completed() -> Non
     call = opened()
     attempt = calls.dispatch(call)
     with pytest.raises(CallsInFlight):
-        lifecycle.close(job=call.job, status="completed", actor="t")
-    lifecycle.close(job=call.job, status="cancelled", actor="t")
+        closing.close(job=call.job, status="completed", actor="t")
+    closing.close(job=call.job, status="cancelled", actor="t")
     calls.settle(opened=call, attempt=attempt, outcome=DONE)
     assert Job.objects.get().charged_nanocredits == PRICE
     with pytest.raises(JobClosed):

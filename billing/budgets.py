@@ -1,0 +1,209 @@
+"""Budgets: how much a team, a key or an organization may spend in a day, week, month or in all.
+
+A hold takes from every budget it falls under in the transaction that takes it from the wallet,
+period rows by id and the wallet last; it remembers those rows and gives back to them, whatever the
+clock says by then. A hard budget is never exceeded: what would exceed it is refused or, at a
+settlement, overrun. A soft one only raises an alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+
+from billing.models import Budget, BudgetPeriod
+from billing.refusals import BudgetExceeded
+from saas_litellm.base import alarms, audit, clock
+from saas_litellm.base.money import MAX_AMOUNT, from_nano
+from saas_litellm.base.refusals import Invalid
+from teams.models import ApiKey, Organization, Team
+
+_EVER = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spender:
+    """On whose behalf credits are set aside."""
+
+    team_id: int
+    organization_id: int
+    api_key_id: int | None = None
+
+
+def starts_on(period: str, moment: datetime) -> date:
+    """The first day (UTC) of the period that a moment lies in; weeks begin on Monday."""
+    day = moment.date()
+    match period:
+        case Budget.Period.DAY:
+            return day
+        case Budget.Period.WEEK:
+            return day - timedelta(days=day.weekday())
+        case Budget.Period.MONTH:
+            return day.replace(day=1)
+    return _EVER
+
+
+def current(spender: Spender) -> list[int]:
+    """The ids, in order, of the period rows that work begun now counts in."""
+    owned = Q(team=spender.team_id) | Q(organization=spender.organization_id)
+    if spender.api_key_id is not None:
+        owned |= Q(api_key=spender.api_key_id)
+    found = Budget.objects.filter(owned, is_active=True).values_list("pk", "period")
+    now = clock.now()
+    wanted = {pk: starts_on(period, now) for pk, period in found}
+    if not wanted:
+        return []
+    rows = _rows(wanted)
+    missing = set(wanted) - set(rows)
+    if missing:
+        BudgetPeriod.objects.bulk_create(
+            [BudgetPeriod(budget_id=pk, starts_on=wanted[pk]) for pk in missing],
+            ignore_conflicts=True,
+        )
+        rows = _rows(wanted)
+    return sorted(rows.values())
+
+
+def take(period_ids: Sequence[int], nanocredits: int) -> None:
+    """Set aside in every row or none: raises BudgetExceeded, and the caller rolls back."""
+    for period_id in period_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE billing_budgetperiod SET held_nanocredits = held_nanocredits + %(more)s"
+                " WHERE id = %(id)s AND NOT EXISTS (SELECT 1 FROM billing_budget"
+                " WHERE billing_budget.id = billing_budgetperiod.budget_id"
+                " AND is_hard AND is_active AND billing_budgetperiod.used_nanocredits"
+                " + billing_budgetperiod.held_nanocredits + %(more)s > limit_nanocredits)",
+                {"more": nanocredits, "id": period_id},
+            )
+            if cursor.rowcount != 1:
+                row = BudgetPeriod.objects.select_related("budget").get(pk=period_id)
+                raise BudgetExceeded(
+                    needed=nanocredits, available=_room(row), period=row.budget.period
+                )
+
+
+def room(period_ids: Sequence[int]) -> int | None:
+    """What the tightest hard budget leaves beyond all that is held; None without one.
+
+    Takes the rows' locks, in order, so that the answer stays true to the transaction's end.
+    """
+    if not period_ids:
+        return None
+    for period_id in period_ids:
+        BudgetPeriod.objects.filter(pk=period_id).update(used_nanocredits=F("used_nanocredits"))
+    rows = BudgetPeriod.objects.select_related("budget").filter(
+        pk__in=period_ids, budget__is_hard=True, budget__is_active=True
+    )
+    return min((max(0, _room(row)) for row in rows), default=None)
+
+
+def move(period_ids: Sequence[int], *, used: int, held: int) -> None:
+    """Move what was charged and what is set aside, in every row."""
+    for period_id in period_ids:
+        BudgetPeriod.objects.filter(pk=period_id).update(
+            used_nanocredits=F("used_nanocredits") + used,
+            held_nanocredits=F("held_nanocredits") + held,
+        )
+
+
+def create(
+    *,
+    owner: Team | ApiKey | Organization,
+    period: str,
+    limit_nanocredits: int,
+    actor: str,
+    is_hard: bool = True,
+) -> Budget:
+    """A budget from now on: what was spent before, in the same period, does not count in it.
+
+    Raises Invalid for an unknown period or a limit that is not positive.
+    """
+    _check_limit(limit_nanocredits)
+    if period not in Budget.Period.values:
+        raise Invalid("period must be day, week, month or total.", param="period")
+    columns = {Team: "team", ApiKey: "api_key", Organization: "organization"}
+    with transaction.atomic():
+        budget = Budget.objects.create(
+            **{columns[type(owner)]: owner},
+            period=period,
+            limit_nanocredits=limit_nanocredits,
+            is_hard=is_hard,
+        )
+        audit.record(
+            actor=actor,
+            action="budget.create",
+            target=f"budget:{budget.pk}",
+            owner=str(owner),
+            period=period,
+            limit=str(from_nano(limit_nanocredits)),
+            is_hard=is_hard,
+        )
+    return budget
+
+
+def change(
+    *,
+    budget: Budget,
+    actor: str,
+    limit_nanocredits: int | None = None,
+    is_hard: bool | None = None,
+    is_active: bool | None = None,
+) -> Budget:
+    """Change what is given. A limit below what is used already only refuses what comes next."""
+    given = {"limit_nanocredits": limit_nanocredits, "is_hard": is_hard, "is_active": is_active}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if limit_nanocredits is not None:
+        _check_limit(limit_nanocredits)
+    with transaction.atomic():
+        Budget.objects.filter(pk=budget.pk).update(**changes)
+        # A new limit may be crossed anew.
+        BudgetPeriod.objects.filter(budget=budget).update(alerted_at=None)
+        audit.record(
+            actor=actor, action="budget.change", target=f"budget:{budget.pk}", changes=changes
+        )
+    budget.refresh_from_db()
+    return budget
+
+
+def alert() -> int:
+    """Sound an alarm for each period that reached its limit, once; returns how many."""
+    reached = BudgetPeriod.objects.filter(
+        alerted_at=None,
+        budget__is_active=True,
+        used_nanocredits__gte=F("budget__limit_nanocredits"),
+    ).select_related("budget__team", "budget__api_key", "budget__organization")
+    alerted = 0
+    for period in reached[:500]:
+        claimed = BudgetPeriod.objects.filter(pk=period.pk, alerted_at=None).update(
+            alerted_at=clock.now()
+        )
+        if claimed:
+            alerted += 1
+            alarms.sound(
+                kind="budget.reached",
+                subject=f"{period.budget} from {period.starts_on}",
+                detail=f"{from_nano(period.used_nanocredits)} of"
+                f" {from_nano(period.budget.limit_nanocredits)} credits used",
+            )
+    return alerted
+
+
+def _room(row: BudgetPeriod) -> int:
+    return row.budget.limit_nanocredits - row.used_nanocredits - row.held_nanocredits
+
+
+def _rows(wanted: dict[int, date]) -> dict[int, int]:
+    which = Q(pk__in=())
+    for budget_id, first_day in wanted.items():
+        which |= Q(budget=budget_id, starts_on=first_day)
+    return dict(BudgetPeriod.objects.filter(which).values_list("budget_id", "pk"))
+
+
+def _check_limit(nanocredits: int) -> None:
+    if not 0 < nanocredits <= MAX_AMOUNT:
+        raise Invalid("The limit must be a positive number of credits.", param="limit")

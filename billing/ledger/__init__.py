@@ -1,0 +1,40 @@
+"""The ledger: the only package that writes accounts, entries, grants, losses and holds.
+
+Every change of an account is one conditional UPDATE (``wallet``) with its entry in the same
+transaction. Rows are taken in one order: the caller's own, the hold, its pool, budget periods by
+id, the account last.
+"""
+
+from __future__ import annotations
+
+from billing.ledger.credits import Adjusted, adjust, expire, grant, refund, set_credit_limit
+from billing.ledger.wallet import Wallet, lock
+from billing.ledger.work import (
+    Bill,
+    Charge,
+    HoldAlreadyClosed,
+    account_of,
+    hold,
+    nothing,
+    release,
+    settle,
+)
+
+__all__ = [
+    "Adjusted",
+    "Bill",
+    "Charge",
+    "HoldAlreadyClosed",
+    "Wallet",
+    "account_of",
+    "adjust",
+    "expire",
+    "grant",
+    "hold",
+    "lock",
+    "nothing",
+    "refund",
+    "release",
+    "set_credit_limit",
+    "settle",
+]

@@ -1,0 +1,201 @@
+"""Admitting a call: price its worst case, fit it to what limits leave, and set it aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from billing import counters, ledger, plans
+from billing.models import Hold
+from billing.pricing import BASIS_POINTS, CallPrice, Plan
+from jobs import estimate, lifecycle
+from jobs.estimate import Estimate
+from jobs.lifecycle import Reservation
+from jobs.models import Call, Job
+from jobs.refusals import JobCapExceeded
+from saas_litellm.base import clock
+from saas_litellm.base.money import nano
+from saas_litellm.base.refusals import Invalid, PaymentRequired
+from teams.catalog import ResolvedAlias
+from teams.models import Alias, ApiKey
+
+# An answer cut shorter than this is of no use to anyone: better to refuse.
+LEAST_CLAMPED_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A call as its caller asked for it; ``params`` are allow-listed OpenAI fields."""
+
+    messages: list[dict[str, Any]]
+    params: Mapping[str, Any]
+    model: str | None = None
+    purpose: str = ""
+    call_metadata: Mapping[str, Any] | None = None
+    is_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Everything that decides what a call may cost."""
+
+    job: Job
+    api_key: ApiKey | None
+    order: Order
+    resolved: ResolvedAlias
+
+    @property
+    def plan(self) -> Plan:
+        return plans.load(self.job.plan_version_id)
+
+
+def output_bound(params: Mapping[str, Any], alias: Alias) -> tuple[str, int]:
+    """The field that bounds one answer's output, and the bound; raises Invalid beyond the alias's."""
+    field = "max_completion_tokens" if params.get("max_completion_tokens") else "max_tokens"
+    asked = params.get(field)
+    limit = alias.default_max_tokens if asked is None else int(asked)
+    if limit > alias.max_output_tokens:
+        raise Invalid(
+            f"{field} may be {alias.max_output_tokens} at most for {alias.name}.", param=field
+        )
+    return field, limit
+
+
+def admit(placing: Placing, *, max_tokens: int) -> Call:
+    """Set the worst case aside and write the call: one transaction, all of it or nothing.
+
+    Raises JobClosed, JobCapExceeded, BudgetExceeded, InsufficientCredits.
+    """
+    job = placing.job
+    now = clock.now()
+    expires_at = now + timedelta(
+        seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS
+    )
+    worst = _worst(placing, max_tokens=max_tokens)
+    chosen = placing.resolved.deployments[0]
+    call = Call(
+        job=job,
+        team=job.team,
+        api_key=placing.api_key,
+        alias=placing.resolved.alias,
+        deployment=chosen.deployment,
+        is_stream=placing.order.is_stream,
+        purpose=placing.order.purpose,
+        call_metadata=dict(placing.order.call_metadata or {}),
+        created_at=now,
+        expires_at=expires_at,
+        unit_prices=chosen.prices.as_json(),
+        estimated_prompt_tokens=worst.prompt_tokens,
+        max_output_tokens=worst.output_tokens,
+        held_nanocredits=worst.price_nanocredits,
+        held_cost_nano_usd=worst.cost_nano_usd,
+    )
+    with transaction.atomic():
+        _fit_to_job(placing, call)
+        lifecycle.reserve(job=job, reservation=reservation_of(call))
+        call.hold = ledger.hold(
+            account_id=job.account_id,
+            amount_nanocredits=call.held_nanocredits,
+            reference=f"call:{call.pk}",
+            expires_at=expires_at,
+            spender=lifecycle.spender_of(job, placing.api_key.pk if placing.api_key else None),
+            pool=_pool(job),
+        )
+        call.save(force_insert=True)
+    return call
+
+
+def clamped(placing: Placing, refusal: PaymentRequired, *, max_tokens: int) -> int | None:
+    """The longest output that what the refusal says is available covers; None to refuse.
+
+    None unless the alias's rule clamps and a useful answer is affordable.
+    """
+    rule = placing.plan.rule_for(job_type=placing.job.job_type, alias=placing.resolved.alias.name)
+    available = refusal.figures.get("credits_available")
+    if not isinstance(rule, CallPrice) or not rule.is_clamping or available is None:
+        return None
+    affordable, low, high = nano(available), LEAST_CLAMPED_TOKENS, max_tokens
+    if _worst(placing, max_tokens=low).price_nanocredits > affordable:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _worst(placing, max_tokens=middle).price_nanocredits <= affordable:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def reservation_of(call: Call) -> Reservation:
+    """What an admitted call set aside under its job's caps."""
+    return Reservation(nanocredits=call.held_nanocredits, cost_nano_usd=call.held_cost_nano_usd)
+
+
+def _worst(placing: Placing, *, max_tokens: int) -> Estimate:
+    return estimate.worst_case(
+        plan=placing.plan,
+        job_type=placing.job.job_type,
+        resolved=placing.resolved,
+        messages=placing.order.messages,
+        params=placing.order.params,
+        max_tokens=max_tokens,
+        counted_before=_counted(placing),
+    )
+
+
+def _counted(placing: Placing) -> int:
+    """Where a tiered rule's count stands for this call; a package's bound needs no count."""
+    rule = placing.plan.call_rule(job_type=placing.job.job_type, alias=placing.resolved.alias.name)
+    if rule is None or rule.tiers is None:
+        return 0
+    lifetime = timedelta(seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS)
+    return counters.reached(
+        team_id=placing.job.team_id, rule_id=rule.rule_id, until=clock.now() + lifetime
+    )
+
+
+def _fit_to_job(placing: Placing, call: Call) -> None:
+    """Under the job's lock: a quote bounds the hold, a hard margin floor the admission."""
+    job, alias = placing.job, placing.resolved.alias.name
+    rule = placing.plan.rule_for(job_type=job.job_type, alias=alias)
+    has_hard_floor = rule is not None and rule.is_floor_hard
+    if job.quote_nanocredits is None and not has_hard_floor:
+        return
+    lifecycle.lock(job.pk)
+    row = Job.objects.get(pk=job.pk)
+    left = lifecycle.caps_beyond(job=row).get("quote")
+    if left is not None:
+        call.held_nanocredits = min(call.held_nanocredits, left)
+    if rule is None or not rule.is_floor_hard or rule.margin_floor_basis_points is None:
+        return
+    cost = row.provider_cost_nano_usd + row.held_cost_nano_usd + call.held_cost_nano_usd
+    value = job_value_nano_usd(
+        placing.plan,
+        job_type=job.job_type,
+        nanocredits=row.charged_nanocredits + row.held_nanocredits + call.held_nanocredits,
+    )
+    if is_below_floor(cost=cost, value=value, floor=rule.margin_floor_basis_points):
+        raise JobCapExceeded(needed=call.held_nanocredits, available=0)
+
+
+def job_value_nano_usd(plan: Plan, *, job_type: str, nanocredits: int) -> int:
+    """What a job's calls and its own price are worth at the plan's rate, in nano-USD."""
+    rule = plan.job_rule(job_type)
+    return plan.nano_usd(max(nanocredits, rule.held_nanocredits if rule else 0))
+
+
+def is_below_floor(*, cost: int, value: int, floor: int) -> bool:
+    """Whether provider cost leaves less than ``floor`` basis points of the price."""
+    return cost * BASIS_POINTS > value * (BASIS_POINTS - floor)
+
+
+def _pool(job: Job) -> Hold | None:
+    """The job's open hold, for calls that have a price of their own."""
+    if job.hold_id is None:
+        return None
+    return Hold.objects.filter(pk=job.hold_id, state=Hold.State.OPEN).first()
