@@ -19,6 +19,10 @@ from billing import lots
 from billing.models import Draw, Entry, Grant
 from saas_litellm.base.money import from_nano
 
+RECONCILES = (
+    "closing = opening + sold - earned - breakage + refunded. charged_at_plan_rates is the profit"
+    " report's revenue; it differs from earned by what promotional credits and discounts paid for."
+)
 _EARNING = {Draw.Kind.CHARGE, Draw.Kind.REPAYMENT, Draw.Kind.ADJUSTMENT}
 
 

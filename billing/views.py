@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from billing import ledger, plans
-from billing.models import Entry, Grant
+from billing import ledger, lots, plans, runway
+from billing.models import Entry, Lot
 from saas_litellm.base.money import InexactAmount, from_nano, nano
 from saas_litellm.base.refusals import Invalid
 from teams.api import Body, Caller, Query, endpoint, path_team
@@ -34,6 +34,7 @@ class BalanceView(BaseModel):
     credit_limit: Decimal
     mode: str
     rates: dict[str, Decimal]
+    runway: dict[str, Any]
     lots: list[dict[str, Any]]
 
 
@@ -50,11 +51,11 @@ class CheckView(BaseModel):
 
 @endpoint("GET", answer=BalanceView, summary="Show a team's credits")
 def show_balance(caller: Caller, team_id: str) -> dict[str, Any]:
-    """What the wallet owns, what is set aside for work in flight, and what new work may take."""
+    """What the wallet owns and has set aside, how long it lasts, and its lots as they are drawn."""
     team = path_team(caller, team_id)
     account = ledger.account_of(team)
     version = plans.version_for(team)
-    lots = Grant.objects.filter(entry__account=account).select_related("entry").order_by("id")
+    paced = runway.of_account(account)
     return {
         "team_id": team.slug,
         "balance": from_nano(account.balance_nanocredits),
@@ -63,7 +64,14 @@ def show_balance(caller: Caller, team_id: str) -> dict[str, Any]:
         "credit_limit": from_nano(account.credit_limit_nanocredits),
         "mode": version.plan.slug,
         "rates": {"credits_per_usd": from_nano(version.nanocredits_per_usd)},
-        "lots": [_lot(lot) for lot in lots[:PAGE]],
+        "runway": {
+            "days": paced.days,
+            "days_at_fastest": paced.days_at_fastest,
+            "days_at_slowest": paced.days_at_slowest,
+            "credits_per_day": from_nano(paced.burn_nanocredits_per_day),
+            "basis_days": paced.basis_days,
+        },
+        "lots": [_lot(lot) for lot in lots.live_lots(account)[:PAGE]],
     }
 
 
@@ -112,11 +120,14 @@ def _line(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _lot(lot: Grant) -> dict[str, Any]:
-    granted_at: datetime = lot.entry.created_at
+def _lot(lot: Lot) -> dict[str, Any]:
+    granted_at: datetime = lot.grant.entry.created_at
     return {
-        "kind": lot.kind,
-        "credits_granted": from_nano(lot.entry.amount_nanocredits),
+        "lot_id": lot.grant_id,
+        "kind": lot.grant.kind,
+        "credits_granted": from_nano(lot.amount_nanocredits),
+        "credits_remaining": from_nano(lot.remaining_nanocredits),
+        "priority": lot.priority,
         "granted_at": granted_at,
         "expires_at": lot.expires_at,
     }

@@ -144,11 +144,11 @@ def _worst(placing: Placing, *, max_tokens: int) -> Estimate:
         messages=placing.order.messages,
         params=placing.order.params,
         max_tokens=max_tokens,
-        counted_before=_counted(placing),
+        counted_before=counted(placing),
     )
 
 
-def _counted(placing: Placing) -> int:
+def counted(placing: Placing) -> int:
     """Where a tiered rule's count stands for this call; a package's bound needs no count."""
     rule = placing.plan.call_rule(job_type=placing.job.job_type, alias=placing.resolved.alias.name)
     if rule is None or rule.tiers is None:

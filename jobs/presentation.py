@@ -11,8 +11,9 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from billing.models import Account
+from jobs import quotes
 from jobs.gateway import Answer
-from jobs.models import Call, Job
+from jobs.models import Call, Job, Quote
 from saas_litellm.base.money import from_nano
 
 
@@ -69,6 +70,7 @@ class JobView(BaseModel):
     external_task_id: str
     status: str
     metadata: dict[str, Any]
+    outcome: str | None
     max_credits: Decimal | None
     error_message: str
     created_at: datetime
@@ -83,6 +85,14 @@ class CostsView(BaseModel):
     status: str
     costs: JobCosts
     calls: list[dict[str, Any]]
+
+
+class QuoteView(BaseModel):
+    quote_id: UUID
+    job_type: str
+    credits: dict[str, Decimal]
+    basis: dict[str, Any]
+    valid_until: datetime
 
 
 class MetadataView(BaseModel):
@@ -114,6 +124,23 @@ def created(job: Job) -> dict[str, Any]:
     }
 
 
+def quoted(quote: Quote) -> dict[str, Any]:
+    return {
+        "quote_id": quote.pk,
+        "job_type": quote.job_type,
+        "credits": {
+            "expected": from_nano(quote.expected_nanocredits),
+            "p95": from_nano(quote.p95_nanocredits),
+            "worst_case": from_nano(quote.worst_nanocredits),
+        },
+        "basis": {
+            "jobs": quote.basis_jobs,
+            "source": "history" if quote.basis_jobs >= quotes.LEAST_JOBS else "worst_case",
+        },
+        "valid_until": quote.valid_until,
+    }
+
+
 def costs_of(job: Job) -> dict[str, Any]:
     finished = job.successful_calls + job.failed_calls
     account = Account.objects.get(pk=job.account_id)
@@ -122,10 +149,10 @@ def costs_of(job: Job) -> dict[str, Any]:
         "successful_calls": job.successful_calls,
         "failed_calls": job.failed_calls,
         "total_tokens": job.total_tokens,
-        "total_cost_usd": from_nano(job.price_nano_usd),
+        "total_cost_usd": from_nano(job.price_nano_usd - job.refunded_nano_usd),
         "avg_latency_ms": job.total_latency_ms // finished if finished else 0,
-        "credits_charged": from_nano(job.charged_nanocredits),
-        "credit_applied": job.charged_nanocredits > 0,
+        "credits_charged": from_nano(job.net_nanocredits),
+        "credit_applied": job.net_nanocredits > 0,
         "credits_remaining": from_nano(account.balance_nanocredits),
     }
 
@@ -151,8 +178,7 @@ def call_costs_of(job: Job) -> list[dict[str, Any]]:
             "purpose": call.purpose,
             "model": call.alias.name,
             "status": call.status,
-            "credits": from_nano(call.charged_nanocredits),
-            "total_cost_usd": from_nano(call.price_nano_usd),
+            **costs_of_call(call),
         }
         for call in _calls(job)
     ]
@@ -180,14 +206,15 @@ def listed(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "completed_at": job.closed_at,
         "total_calls": job.successful_calls + job.failed_calls + job.in_flight,
-        "credits_charged": from_nano(job.charged_nanocredits),
-        "total_cost_usd": from_nano(job.price_nano_usd),
+        "credits_charged": from_nano(job.net_nanocredits),
+        "total_cost_usd": from_nano(job.price_nano_usd - job.refunded_nano_usd),
     }
 
 
 def whole(job: Job) -> dict[str, Any]:
     return {
         **listed(job),
+        "outcome": job.outcome or None,
         "max_credits": None if job.max_nanocredits is None else from_nano(job.max_nanocredits),
         "error_message": job.error_message,
         "started_at": job.started_at,
@@ -243,8 +270,8 @@ def usage_of(call: Call) -> dict[str, int]:
 
 def costs_of_call(call: Call) -> dict[str, Decimal]:
     return {
-        "credits": from_nano(call.charged_nanocredits),
-        "total_cost_usd": from_nano(call.price_nano_usd),
+        "credits": from_nano(call.charged_nanocredits - call.refunded_nanocredits),
+        "total_cost_usd": from_nano(call.price_nano_usd - call.refunded_nano_usd),
     }
 
 

@@ -70,8 +70,8 @@ def _sums() -> dict[str, Any]:
         "calls": Sum(F("successful_calls") + F("failed_calls"), default=0),
         "failed_call_count": Sum("failed_calls", default=0),
         "tokens": Sum("total_tokens", default=0),
-        "charged": Sum("charged_nanocredits", default=0),
-        "price": Sum("price_nano_usd", default=0),
+        "charged": Sum(F("charged_nanocredits") - F("refunded_nanocredits"), default=0),
+        "price": Sum(F("price_nano_usd") - F("refunded_nano_usd"), default=0),
     }
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 
 from billing import plans
 from billing.pricing import Measure, Plan
@@ -116,7 +116,7 @@ def reprice(
     if job_type is not None:
         jobs = jobs.filter(job_type=job_type)
     counts = Counts()
-    for job in _with_calls(jobs):
+    for job in with_calls(jobs):
         repriced = reprice_job(plan=plan, job=job, counts=counts)
         if repriced.closed_at >= since:
             yield repriced
@@ -208,7 +208,8 @@ def summarize(repriced: Iterable[Repriced]) -> tuple[Summary, dict[str, Summary]
     return total, dict(ordered), losing
 
 
-def _with_calls(jobs: Any) -> Iterator[Job]:
+def with_calls(jobs: QuerySet[Job]) -> Iterator[Job]:
+    """Jobs in the order they closed, each with its calls in the order they ended."""
     ended = Call.objects.select_related("alias").order_by("finished_at", "id")
     found: Iterator[Job] = (
         jobs.select_related("team")

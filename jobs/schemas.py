@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -125,11 +126,16 @@ class CallRequest(Body):
         return self.model_dump(include=names, exclude_none=True, exclude_unset=True)
 
     def plain_messages(self) -> list[Json]:
-        return [
-            message.model_dump(exclude_none=True, exclude_unset=True)
-            | ({"content": None} if message.content is None else {})
-            for message in self.messages
-        ]
+        return plain(self.messages)
+
+
+def plain(messages: list[Message]) -> list[Json]:
+    """Messages as OpenAI's JSON: nothing added but a content that is null."""
+    return [
+        message.model_dump(exclude_none=True, exclude_unset=True)
+        | ({"content": None} if message.content is None else {})
+        for message in messages
+    ]
 
 
 class CreateJob(Body):
@@ -151,6 +157,12 @@ class CreateJob(Body):
     max_credits: Decimal | None = Field(
         None, ge=0, le=10**9, strict=False, description="The job's cap in credits."
     )
+    reserve: bool = Field(False, description="Set the whole cap aside now, for this job alone.")
+    quote_id: UUID | None = Field(
+        None,
+        strict=False,
+        description="From /api/jobs/quote: the job never pays more than its p95.",
+    )
 
 
 class CreateAndCall(CreateJob, CallRequest):
@@ -167,6 +179,27 @@ class CreateAndCall(CreateJob, CallRequest):
     )
 
     job_metadata: Json = Field(default_factory=dict)
+
+
+class QuoteJob(Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "team_id": "acme-corp",
+                "job_type": "document_analysis",
+                "messages": [{"role": "user", "content": "Summarise our contract in one line."}],
+                "expected_calls": 3,
+            }
+        }
+    )
+
+    team_id: str | None = Field(None, min_length=1, max_length=63)
+    job_type: str = Field(min_length=1, max_length=100)
+    model: str | None = Field(None, min_length=1, max_length=200, description="An alias.")
+    messages: list[Message] = Field(
+        default_factory=list, max_length=4096, description="A typical call's messages."
+    )
+    expected_calls: int | None = Field(None, ge=1, le=10_000)
 
 
 class CompleteJob(Body):

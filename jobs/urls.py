@@ -4,6 +4,7 @@ from jobs import call_views, views
 
 urlpatterns = [
     path("jobs/create", views.create_job),
+    path("jobs/quote", views.quote_job),
     path("jobs/create-and-call", call_views.create_and_call),
     path("jobs/create-and-call-stream", call_views.create_and_call_stream),
     path("jobs/<uuid:job_id>", views.show_job),

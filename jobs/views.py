@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from jobs import closing, lifecycle, metering, presentation, reports
+from jobs import closing, lifecycle, metering, presentation, quotes, reports
 from jobs.models import Job
-from jobs.schemas import CancelJob, CompleteJob, CreateJob, ListJobs, PatchMetadata, UsageQuery
+from jobs.schemas import (
+    CancelJob,
+    CompleteJob,
+    CreateJob,
+    ListJobs,
+    PatchMetadata,
+    QuoteJob,
+    UsageQuery,
+    plain,
+)
 from saas_litellm.base.bridge import after_commit_in_loop
 from saas_litellm.base.money import InexactAmount, nano
 from saas_litellm.base.refusals import Invalid
@@ -22,7 +31,7 @@ def owner_slug(path: Mapping[str, Any]) -> str | None:
 
 
 def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Job:
-    """Raises Invalid for metadata over 16 KiB or a cap finer than a nanocredit."""
+    """Raises Invalid for metadata over 16 KiB, a cap finer than a nanocredit or a strange quote."""
     lifecycle.check_metadata(metadata)
     try:
         cap = None if body.max_credits is None else nano(body.max_credits)
@@ -36,6 +45,10 @@ def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Jo
         external_task_id=body.external_task_id,
         metadata=metadata,
         max_nanocredits=cap,
+        is_reserving=body.reserve,
+        quote=quotes.find(team=caller.team, quote_id=body.quote_id, job_type=body.job_type)
+        if body.quote_id
+        else None,
     )
 
 
@@ -43,8 +56,21 @@ def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Jo
     "POST", body=CreateJob, answer=presentation.CreatedJob, status=201, summary="Create a job"
 )
 def create_job(caller: Caller, body: CreateJob) -> dict[str, Any]:
-    """Open a job. Under a plan with a flat price, that price is set aside now."""
+    """Open a job. A flat price or a minimum is set aside now; with ``reserve`` the whole cap is."""
     return presentation.created(open_job(caller, body, body.metadata))
+
+
+@endpoint("POST", body=QuoteJob, answer=presentation.QuoteView, summary="Quote a job's price")
+def quote_job(caller: Caller, body: QuoteJob) -> dict[str, Any]:
+    """Expected, p95 and worst case from the team's own jobs of that type; p95 is a promise."""
+    quote = quotes.give(
+        team=caller.team,
+        job_type=body.job_type,
+        model=body.model,
+        messages=plain(body.messages),
+        expected_calls=body.expected_calls,
+    )
+    return presentation.quoted(quote)
 
 
 @endpoint(

@@ -194,7 +194,12 @@ SPECTACULAR_SETTINGS = {
     "credits by your price plan. Teams see aliases and credits, never models or provider prices.",
     # pydantic writes JSON Schema 2020-12, which is what OpenAPI 3.1 takes.
     "OAS_VERSION": "3.1.0",
-    "APPEND_COMPONENTS": {"securitySchemes": {"teamKey": {"type": "http", "scheme": "bearer"}}},
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "teamKey": {"type": "http", "scheme": "bearer"},
+            "operatorKey": {"type": "http", "scheme": "bearer"},
+        }
+    },
     "VERSION": "0.1.0",
     "SERVE_PUBLIC": True,
     "SERVE_INCLUDE_SCHEMA": False,

@@ -198,6 +198,7 @@ def documented(
     query: type[Query] | None = None,
     description: str | None = None,
     examples: list[Any] | None = None,
+    security: str = "teamKey",
 ) -> Callable[..., Any]:
     """Hang a schema-only DRF view on an async one: drf-spectacular finds views by ``cls``."""
 
@@ -212,7 +213,7 @@ def documented(
         responses={**answers, "default": ErrorAnswer},
         parameters=_parameters(query),
         examples=examples or [],
-        auth=[{"teamKey": []}],
+        auth=[{security: []}],
         tags=[str(view.__module__).partition(".")[0]],
     )(documentation)
     view.cls = type("Documentation", (APIView,), {method.lower(): shown})  # type: ignore[attr-defined]
