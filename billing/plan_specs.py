@@ -81,7 +81,7 @@ class VersionSpec(Body):
 
 def create_plan(*, slug: str, name: str, actor: str) -> PricePlan:
     """Raises Invalid for a bad or taken slug, or the name of a preset."""
-    if slug in plans.PRESETS or PricePlan.objects.filter(slug=slug).exists():
+    if slug in {*plans.PRESETS, "shadows"} or PricePlan.objects.filter(slug=slug).exists():
         raise Invalid(f"There is a plan {slug} already.", param="slug")
     if not slug_validator.regex.fullmatch(slug):  # type: ignore[union-attr]
         raise Invalid(str(slug_validator.message), param="slug")

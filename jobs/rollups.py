@@ -126,6 +126,7 @@ def _first_day() -> date | None:
         Call.objects.aggregate(at=Min("finished_at"))["at"],
         Job.objects.aggregate(at=Min("closed_at"))["at"],
     ]
-    days = [at.astimezone(UTC).date() for at in firsts if at is not None]
+    days: list[date] = [at.astimezone(UTC).date() for at in firsts if at is not None]
     correction = CostLine.objects.filter(call=None).aggregate(day=Min("day"))["day"]
-    return min([*days, *([correction] if correction else [])], default=None)
+    days += [correction] if correction else []
+    return min(days, default=None)

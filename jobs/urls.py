@@ -1,6 +1,7 @@
 from django.urls import path
 
-from jobs import call_views, views
+from jobs import call_views, operator_views, views
+from teams.operator_api import by_method
 
 urlpatterns = [
     path("jobs/create", views.create_job),
@@ -14,6 +15,16 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/cancel", views.cancel_job),
     path("jobs/<uuid:job_id>/metadata", views.patch_metadata),
     path("jobs/<uuid:job_id>/costs", views.show_costs),
+    path("jobs/<uuid:job_id>/waive", operator_views.waive_job),
+    path("credits/teams/<str:team_id>/refund", operator_views.refund),
+    path("reports/profit", operator_views.profit_report),
+    path("reports/reprice", operator_views.reprice),
+    path("reports/cost-drift", operator_views.cost_drift),
+    path(
+        "plans/shadows",
+        by_method(GET=operator_views.list_shadows, POST=operator_views.start_shadow),
+    ),
+    path("plans/shadows/<int:shadow_id>", by_method(DELETE=operator_views.stop_shadow)),
     path("teams/<str:team_id>/jobs", views.list_jobs),
     path("teams/<str:team_id>/usage", views.show_usage),
 ]

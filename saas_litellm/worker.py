@@ -4,35 +4,64 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from jobs import calls, closing
+from billing import budgets, expiry, lots, minimums, recurring, thresholds
+from jobs import calls, closing, drift, margins, rollups, shadows
 
 logger = logging.getLogger(__name__)
+SLOW_SECONDS = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    abandoned_calls: int
-    expired_jobs: int
+# What each round does, in order; each piece is claimed, so that any number of workers may run.
+CHORES: Mapping[str, Callable[[], int]] = {
+    "abandoned calls": calls.abandon_expired,
+    "expired jobs": closing.expire_idle,
+    "recurring grants": recurring.grant_due,
+    "folded accounts": lots.fold_all,
+    "expired lots": expiry.expire_due,
+    "low balances": thresholds.fire,
+    "budgets reached": budgets.alert,
+    "monthly minimums": minimums.charge_due,
+    "days of profit": rollups.roll_due,
+}
+# What changes slowly is looked at less often.
+SLOW_CHORES: Mapping[str, Callable[[], int]] = {
+    "shadow days": shadows.price_due,
+    "thin margins": margins.sound,
+    "cost drifts": drift.sound,
+}
 
 
-def sweep() -> Swept:
-    """Close calls whose process died and jobs that went idle."""
-    return Swept(calls.abandon_expired(), closing.expire_idle())
+def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
+    """One round: what was done, by name. A chore that fails does not stop the others."""
+    chores = {**CHORES, **(SLOW_CHORES if is_slow_due else {})}
+    done = {}
+    for name, chore in chores.items():
+        try:
+            done[name] = chore()
+        except Exception:
+            logger.exception("%s: failed; trying again next round", name)
+    return {name: count for name, count in done.items() if count}
 
 
 def run_until(stopped: threading.Event) -> None:
     """Sweep every SWEEP_INTERVAL_SECONDS until told to stop; a failed round is logged, not fatal."""
+    slow_due_at = time.monotonic()
     while not stopped.is_set():
         close_old_connections()
         try:
-            swept = sweep()
-            if swept.abandoned_calls or swept.expired_jobs:
-                logger.info("%s", swept)
+            is_slow_due = time.monotonic() >= slow_due_at
+            done = sweep(is_slow_due=is_slow_due)
+            if is_slow_due:
+                slow_due_at = time.monotonic() + SLOW_SECONDS
+            if done:
+                logger.info("%s", done)
         except Exception:
             logger.exception("sweeping failed; trying again")
         finally:

@@ -7,12 +7,9 @@ from saas_litellm.base.commands import OperatorCommand
 
 
 class Command(OperatorCommand):
-    help = "Close calls whose process died and jobs that went idle, once, now."
+    help = "Do one round of the worker's chores, now: sweep, expire, refill, fold, roll up."
 
     def operate(self, **options: Any) -> None:
-        swept = worker.sweep()
-        self.answer(
-            f"Abandoned {swept.abandoned_calls} calls, expired {swept.expired_jobs} jobs.",
-            abandoned_calls=swept.abandoned_calls,
-            expired_jobs=swept.expired_jobs,
-        )
+        done = worker.sweep()
+        lines = [f"{name}: {count}" for name, count in done.items()] or ["Nothing was due."]
+        self.answer("\n".join(lines), **{name.replace(" ", "_"): n for name, n in done.items()})
