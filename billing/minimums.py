@@ -69,7 +69,7 @@ def spent(*, account: Account, team: Team, month: date) -> int:
         price_nano_usd__isnull=False,
         created_at__gte=begins,
         created_at__lt=ends,
-    )
+    ).exclude(reference__startswith="minimum:")
     return -int(lines.aggregate(total=Sum("amount_nanocredits"))["total"] or 0)
 
 

@@ -17,11 +17,10 @@ WINDOW = timedelta(days=30)
 
 def sound() -> int:
     """An alarm for each team and plan version under its floor over 30 days; returns how many."""
-    floors = dict(
-        PlanVersion.objects.filter(margin_floor_basis_points__isnull=False).values_list(
-            "pk", "margin_floor_basis_points"
-        )
-    )
+    floors = {
+        version.pk: version.margin_floor_basis_points or 0
+        for version in PlanVersion.objects.filter(margin_floor_basis_points__isnull=False)
+    }
     rows = (
         Job.objects.filter(closed_at__gte=clock.now() - WINDOW, plan_version__in=floors)
         .order_by()

@@ -137,10 +137,11 @@ def refund(operator: Operator, body: Refund, team_id: str) -> dict[str, Any]:
     }
     if (body.job_id is None) == (body.call_id is None):
         raise Invalid("Send job_id or call_id, one of them.", param="job_id")
+    entries: list[Entry] = []
     if body.job_id is not None:
         job = Job.objects.filter(pk=body.job_id, team=team).first()
         entries = refunds.refund_job(job=_found(job), **named)
-    else:
+    if body.call_id is not None:
         call = Call.objects.select_related("job").filter(pk=body.call_id, team=team).first()
         entries = [refunds.refund_call(call=_found(call), **named)]
     account = entries[0].account

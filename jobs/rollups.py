@@ -118,10 +118,10 @@ def _kept(day: date) -> dict[tuple[Any, ...], dict[str, int]]:
 
 def _first_day() -> date | None:
     """The first day that has any work, by indexes; later kept days are skipped by the caller."""
-    newest = RollupDay.objects.filter(is_dirty=False).aggregate(newest=Max("day"))["newest"]
-    dirty = RollupDay.objects.filter(is_dirty=True).aggregate(oldest=Min("day"))["oldest"]
+    newest: date | None = RollupDay.objects.filter(is_dirty=False).aggregate(day=Max("day"))["day"]
+    dirty: date | None = RollupDay.objects.filter(is_dirty=True).aggregate(day=Min("day"))["day"]
     if newest is not None:
-        return min(dirty or newest, newest)
+        return min(newest, dirty) if dirty else newest
     firsts = [
         Call.objects.aggregate(at=Min("finished_at"))["at"],
         Job.objects.aggregate(at=Min("closed_at"))["at"],

@@ -55,7 +55,8 @@ def team(*, name: str = "alice", credits_: int = 100, plan: str = "consumption_u
         directory.create_organization(slug=f"{name}-org", actor="test")
     )
     made = directory.create_team(slug=name, organization=organization, actor="test")
-    plans.assign(plan=plans.ensure_preset(plan).plan, team=made, actor="test")
+    if plan:
+        plans.assign(plan=plans.ensure_preset(plan).plan, team=made, actor="test")
     if credits_:
         top_up(made, credits_ * NANO)
     return made
