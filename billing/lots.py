@@ -35,10 +35,13 @@ class Folding:
     draws: list[Draw] = field(default_factory=list)
 
     def live(self) -> list[Lot]:
-        """Lots with something left, in the order of consumption."""
+        """Lots with something left, in the order of consumption.
+
+        A lot's age is its entry's: a refund's lot is made by whichever fold comes first.
+        """
         return sorted(
             (lot for lot in self.lots.values() if lot.remaining_nanocredits > 0),
-            key=lambda lot: (lot.priority, lot.expires_at or _NEVER, lot.grant_id),
+            key=lambda lot: (lot.priority, lot.expires_at or _NEVER, lot.grant.entry_id),
         )
 
     def apply(self, entry: Entry) -> None:
@@ -179,7 +182,7 @@ def live_lots(account: Account) -> list[Lot]:
     return list(
         Lot.objects.filter(account=account, remaining_nanocredits__gt=0)
         .select_related("grant__entry")
-        .order_by("priority", F("expires_at").asc(nulls_last=True), "grant_id")
+        .order_by("priority", F("expires_at").asc(nulls_last=True), "grant__entry_id")
     )
 
 

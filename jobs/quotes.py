@@ -2,7 +2,7 @@
 
 Past jobs of that type are priced again under the plan of now, so that a quote is right on the
 first day of a new plan. A job made with a quote pays its plan's price, but never more than p95;
-the calls of such a job are bounded by what they may cost the founder at worst.
+the calls of such a job are bounded by a few times what they were foreseen to cost at worst.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ BASIS_JOBS = 200
 BASIS_DAYS = 90
 # With fewer jobs than this, history says too little: the worst case is quoted instead.
 LEAST_JOBS = 20
+# How far a quoted job may go beyond the costs that were foreseen, at the founder's expense.
+COST_SLACK = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,8 @@ def give(
         expected_nanocredits=history.expected if history.prices else ceiling,
         p95_nanocredits=max(floor, history.p95) if is_known else ceiling,
         worst_nanocredits=ceiling,
-        worst_cost_nano_usd=max(worst.cost_nano_usd * calls, history.dearest_cost_nano_usd, 1),
+        worst_cost_nano_usd=COST_SLACK
+        * max(worst.cost_nano_usd * calls, history.dearest_cost_nano_usd, 1),
         basis_jobs=len(history.prices),
         created_at=now,
         valid_until=now + VALID_FOR,

@@ -125,12 +125,17 @@ def settle(
     price, charged, reason = bill.price_nanocredits, bill.price_nanocredits, ""
     reserved = held.amount_nanocredits if held is not None else 0
     drawn = held.drawn_nanocredits if held is not None else 0
+    if charged > reserved:
+        # The caller's caps first: a pool may hold more than one of them leaves.
+        reason, cap = min(bill.caps.items(), key=lambda limit: limit[1], default=("", charged))
+        charged = min(charged, reserved + max(0, cap))
     if charged > reserved and held is not None and held.pool_id is not None:
         more = _draw(Hold.objects.get(pk=held.pool_id), charged - reserved)
         reserved, drawn = reserved + more, drawn + more
     if charged > reserved:
-        reason, beyond = _tightest(account_id, period_ids, bill)
-        charged = min(charged, reserved + max(0, beyond))
+        tightest, beyond = _tightest(account_id, period_ids)
+        if charged > reserved + max(0, beyond):
+            reason, charged = tightest, reserved + max(0, beyond)
     if held is not None:
         _close(held, Hold.State.SETTLED if charged else Hold.State.RELEASED)
         freed = reserved - _give_back(held, max(0, drawn - max(0, charged)))
@@ -179,9 +184,9 @@ def _write_charge(account_id: int, charged: int, usd: int, balance_after: int, b
         Grant.objects.create(entry=entry, kind=Grant.Kind.ADJUSTMENT)
 
 
-def _tightest(account_id: int, period_ids: Sequence[int], bill: Bill) -> tuple[str, int]:
-    """Which limit leaves least beyond the hold, and how much; takes the rows' locks in order."""
-    limits = dict(bill.caps)
+def _tightest(account_id: int, period_ids: Sequence[int]) -> tuple[str, int]:
+    """What leaves least beyond all that is held, and how much; takes the rows' locks in order."""
+    limits = {}
     in_budget = budgets.room(period_ids)
     if in_budget is not None:
         limits["budget"] = in_budget

@@ -105,7 +105,7 @@ class Lot(models.Model):
     is_expired = models.BooleanField(default=False)
 
     class Meta:
-        ordering = ("account", "priority", F("expires_at").asc(nulls_last=True), "grant_id")
+        ordering = ("account", "priority", F("expires_at").asc(nulls_last=True), "grant__entry_id")
         constraints = [
             models.CheckConstraint(
                 condition=positive("amount_nanocredits")

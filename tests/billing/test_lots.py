@@ -283,7 +283,7 @@ def _lots_after(clock: Clock, actions: list[tuple[str, int]], *, is_often: bool)
         assert violations() == []
     lots.fold(account)
     assert violations() == []
-    remaining = Lot.objects.filter(account=account).order_by("grant_id")
+    remaining = Lot.objects.filter(account=account).order_by("grant__entry_id")
     return list(remaining.values_list("remaining_nanocredits", flat=True))
 
 
