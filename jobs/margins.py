@@ -25,7 +25,10 @@ def sound() -> int:
         Job.objects.filter(closed_at__gte=clock.now() - WINDOW, plan_version__in=floors)
         .order_by()
         .values_list("team__slug", "plan_version_id", "plan_version__plan__slug")
-        .annotate(Sum(F("price_nano_usd") - F("refunded_nano_usd")), Sum("provider_cost_nano_usd"))
+        .annotate(
+            revenue=Sum(F("price_nano_usd") - F("refunded_nano_usd")),
+            cost=Sum("provider_cost_nano_usd"),
+        )
     )
     thin = 0
     for team, version_id, plan, revenue, cost in rows:

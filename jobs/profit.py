@@ -212,11 +212,11 @@ def _grouped(
 ) -> Iterator[dict[str, Any]]:
     """One query; columns and sums are prefixed, for some sums have the name of their column."""
     chosen = {f"by_{name}": sources[name] for name in columns if sources[name] is not None}
-    found = (
-        rows.order_by()
-        .annotate(**chosen)
-        .values(*chosen)
-        .annotate(**{f"sum_{name}": expression for name, expression in sums.items()})
+    named = {f"sum_{name}": expression for name, expression in sums.items()}
+    found: Iterable[dict[str, Any]] = (
+        rows.order_by().annotate(**chosen).values(*chosen).annotate(**named)
+        if chosen
+        else [rows.aggregate(**named)]
     )
     for row in found:
         yield {

@@ -165,6 +165,7 @@ def test_a_shadow_prices_each_day_and_charges_nothing(clock: Clock) -> None:
             work.call(job, prompt=prompt)
             work.close(job)
     before = work.balance(team)
+    clock.set(2026, 3, 12)
     shadows.price_due()
     shadows.price_due()
     days = ShadowDay.objects.order_by("day").values_list(
@@ -172,7 +173,6 @@ def test_a_shadow_prices_each_day_and_charges_nothing(clock: Clock) -> None:
     )
     assert list(days) == [(10, 2, 20_000_000, 100_000_000), (11, 1, 90_000_000, 50_000_000)]
     assert work.balance(team) == before
-    clock.set(2026, 3, 12)
     shadows.stop(shadow=shadow, actor="test")
     job = work.job(team)
     work.call(job, prompt=1000)
