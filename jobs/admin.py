@@ -1,12 +1,37 @@
 from __future__ import annotations
 
-from django.contrib import admin
-from django.http import HttpRequest
-from unfold.admin import TabularInline
+from typing import Any
 
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from unfold.admin import TabularInline
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from jobs import admin_profit, closing, refunds
 from jobs.models import Attempt, Call, CostLine, Job
-from saas_litellm.base.admin import ReadOnlyAdmin
+from saas_litellm.base.admin import (
+    AmountField,
+    PageForm,
+    ReadOnlyAdmin,
+    actor,
+    credits_of,
+    form_page,
+    object_page,
+)
 from saas_litellm.base.money import from_nano
+
+__all__ = ["admin_profit"]
+
+
+class RefundForm(PageForm):
+    credits = AmountField(required=False, help_text="Empty: all that is left.")
+    reason = forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500)
+
+
+class WaiveForm(PageForm):
+    reason = forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500)
 
 
 class CallInline(TabularInline):  # type: ignore[misc] # unfold is untyped
@@ -55,6 +80,53 @@ class JobAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     inlines = (CallInline,)
     readonly_fields = ("credits", "price", "provider_cost", "margin")
+    actions_detail = ("refund", "waive")
+
+    @object_page(description="Refund", path="refund", permission="billing.add_entry")
+    def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        job = get_object_or_404(Job, pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            entries = refunds.refund_job(
+                job=job,
+                nanocredits=given["credits"],
+                reason=given["reason"],
+                actor=actor(request),
+                idempotency_key=given["idempotency_key"],
+            )
+            return f"Gave back {credits_of(sum(e.amount_nanocredits for e in entries))} credits."
+
+        return form_page(
+            self,
+            request,
+            form_class=RefundForm,
+            title=f"Refund {job.job_type} of {job.team}",
+            button="Refund",
+            act=act,
+        )
+
+    @object_page(description="Fail, uncharged", path="waive", permission="jobs.change_job")
+    def waive(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        job = get_object_or_404(Job.objects.select_related("team__organization"), pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            closed = closing.close(
+                job=job,
+                status=Job.Status.CANCELLED,
+                actor=actor(request),
+                error_message=given["reason"],
+                is_waived=True,
+            )
+            return f"Cancelled; gave back {credits_of(closed.refunded_nanocredits)} credits."
+
+        return form_page(
+            self,
+            request,
+            form_class=WaiveForm,
+            title=f"Cancel {job.job_type} of {job.team} and charge nothing",
+            button="Cancel it, uncharged",
+            act=act,
+        )
 
     @admin.display(ordering="charged_nanocredits")
     def credits(self, job: Job) -> str:
@@ -110,3 +182,6 @@ class CostLineAdmin(ReadOnlyAdmin):
     @admin.display(description="USD")
     def usd(self, line: CostLine) -> str:
         return f"{from_nano(line.amount_nano_usd)}"
+
+
+from jobs import admin_reconciliation  # noqa: E402,F401

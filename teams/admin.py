@@ -15,12 +15,13 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from saas_litellm.base.admin import ReadOnlyAdmin, actor, tell
 from saas_litellm.base.money import from_femto, plain
 from saas_litellm.base.refusals import Refusal
-from teams import credentials, directory, keys
+from teams import credentials, directory, keys, operators
 from teams.models import (
     AccessGroup,
     Alias,
     ApiKey,
     Deployment,
+    OperatorKey,
     Organization,
     ProviderCredential,
     Team,
@@ -235,3 +236,21 @@ class UnitPriceAdmin(ReadOnlyAdmin):
         base = row.rates["base"]
         shown = [(name, base[name]) for name in RATE_NAMES if name in base]
         return ", ".join(f"{name} {plain(from_femto(rate) * 10**6)}" for name, rate in shown)
+
+
+@admin.register(OperatorKey)
+class OperatorKeyAdmin(ReadOnlyAdmin):
+    """Keys of the management API; `manage.py issue_operator_key` makes one."""
+
+    list_display = ("prefix", "user", "name", "created_at", "expires_at", "revoked_at")
+    list_select_related = ("user",)
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke now", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[OperatorKey]) -> None:
+        for key in queryset:
+            operators.revoke(prefix=key.prefix, actor=actor(request))
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("teams.change_operatorkey")

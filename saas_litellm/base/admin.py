@@ -1,12 +1,23 @@
+"""What the admins of all apps share: read-only rows, amounts as people write them, form pages."""
+
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
 
+from django import forms
 from django.contrib import admin, messages
-from django.http import HttpRequest
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from saas_litellm.base.models import Alarm, AuditEntry
+from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
 from saas_litellm.base.refusals import Refusal
 
 
@@ -23,8 +34,130 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
         return False
 
 
+class AmountField(forms.CharField):
+    """A decimal of credits or USD in the form, an integer of nano units in the code."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=UnfoldAdminTextInputWidget, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return str(from_nano(value)) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            return nano(text)
+        except InexactAmount as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return str(self.prepare_value(initial) or "") != str(data or "")
+
+
+class PercentField(AmountField):
+    """Per cent in the form, basis points in the code."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return str(plain(Decimal(value) / 100)) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        text = forms.CharField.clean(self, value)
+        if not text:
+            return None
+        try:
+            points = Decimal(text) * 100
+        except InvalidOperation as error:
+            raise forms.ValidationError(f"{text} is not a number.") from error
+        if points != points.to_integral_value() or not 0 <= points <= 10**8:
+            raise forms.ValidationError("Per cent, from 0, with two decimal places at most.")
+        return int(points)
+
+
+class AmountsInForms:
+    """Shows nano columns as decimals and basis points as per cent in an admin's forms."""
+
+    def formfield_for_dbfield(
+        self, db_field: models.Field[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        name, unit, field = db_field.name, "", None
+        if isinstance(db_field, models.BigIntegerField) and "_nano" in f"_{name}":
+            unit, field = ("USD" if name.endswith("_nano_usd") else "credits"), AmountField
+        elif name.endswith("_basis_points"):
+            unit, field = "%", PercentField
+        if field is None:
+            return super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        label = name
+        for suffix in ("_nano_usd", "_nanocredits", "nanocredits_", "_basis_points", "nanocredits"):
+            label = label.replace(suffix, "_" if suffix == "nanocredits_" else "")
+        default = None if db_field.default is models.NOT_PROVIDED else db_field.default
+        return field(
+            label=f"{label.replace('_', ' ').strip().capitalize() or 'Amount'}, {unit}",
+            required=not (db_field.blank or default == 0),
+            initial=default,
+            help_text=db_field.help_text,
+            empty_value="0" if default == 0 else "",
+        )
+
+
+class PageForm(forms.Form):
+    """A form page's form. The hidden key makes a second click of the same page change nothing."""
+
+    idempotency_key = forms.CharField(widget=forms.HiddenInput, max_length=120)
+
+
+def form_page(
+    model_admin: Any,
+    request: HttpRequest,
+    *,
+    form_class: type[PageForm],
+    title: str,
+    button: str,
+    act: Callable[[dict[str, Any]], str],
+    initial: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """Show a form; when it is sent, ``act`` on it, say what it says and go back to the list.
+
+    A Refusal that ``act`` raises is shown on the form, and nothing has changed.
+    """
+    blank = {"idempotency_key": f"admin:{uuid.uuid4()}", **(initial or {})}
+    form = form_class(request.POST or None, request.FILES or None, initial=blank)
+    if request.method == "POST" and form.is_valid():
+        try:
+            text = act(form.cleaned_data)
+        except Refusal as refusal:
+            form.add_error(None, refusal.message)
+        else:
+            model_admin.message_user(request, text, messages.SUCCESS)
+            meta = model_admin.model._meta
+            return redirect(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": title,
+        "button": button,
+        "form": form,
+    }
+    return render(request, "admin/form_page.html", context)
+
+
+Page = TypeVar("Page", bound=Callable[..., HttpResponse])
+
+
+def object_page(*, description: str, path: str, permission: str) -> Callable[[Page], Page]:
+    """A page of its own for one object, linked from the object's page; unfold's ``action``."""
+    decorate: Callable[[Page], Page] = action(
+        description=description, url_path=path, permissions=[permission]
+    )
+    return decorate
+
+
 def actor(request: HttpRequest) -> str:
     return f"user:{request.user.get_username()}"
+
+
+def credits_of(nanocredits: int) -> str:
+    return str(from_nano(nanocredits))
 
 
 def tell(model_admin: Any, request: HttpRequest, refusal: Refusal) -> None:

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.html import format_html_join
+from unfold.admin import TabularInline
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSingleDateWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from billing import expiry, ledger, lots, runway
+from billing.models import Account, Draw, Entry, Grant, Hold, Loss, Lot
+from saas_litellm.base.admin import (
+    AmountField,
+    PageForm,
+    ReadOnlyAdmin,
+    actor,
+    credits_of,
+    form_page,
+    object_page,
+)
+from saas_litellm.base.money import from_nano
+
+_WRITE = "billing.add_entry"
+
+
+def _reason(*, required: bool = True) -> forms.CharField:
+    return forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500, required=required)
+
+
+class TopUpForm(PageForm):
+    credits = AmountField(help_text="A decimal number.")
+    paid_usd = AmountField(initial="0", label="Paid, USD")
+    kind = forms.ChoiceField(
+        choices=[
+            choice
+            for choice in Grant.Kind.choices
+            if choice[0] in {"purchase", "promotional", "subscription"}
+        ],
+        widget=UnfoldAdminSelectWidget,
+        initial="purchase",
+        required=False,
+    )
+    expires_at = forms.DateTimeField(
+        required=False, widget=UnfoldAdminSingleDateWidget, help_text="UTC; empty: never."
+    )
+    reason = _reason()
+
+
+class AdjustForm(PageForm):
+    credits = AmountField(help_text="Signed. What is not there to take is booked as a loss.")
+    reason = _reason()
+
+
+class CreditLimitForm(PageForm):
+    credit_limit = AmountField(help_text="How far below zero it may go; 0 is prepaid.")
+    reason = _reason(required=False)
+
+
+class ExpireForm(PageForm):
+    reason = _reason()
+
+
+class LotInline(TabularInline):  # type: ignore[misc] # unfold is untyped
+    model = Lot
+    extra = 0
+    can_delete = False
+    fields = ("kind", "granted", "remaining", "paid", "priority", "expires_at")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(remaining_nanocredits__gt=0)
+
+    @admin.display
+    def kind(self, lot: Lot) -> str:
+        return lot.grant.kind
+
+    @admin.display
+    def granted(self, lot: Lot) -> str:
+        return credits_of(lot.amount_nanocredits)
+
+    @admin.display
+    def remaining(self, lot: Lot) -> str:
+        return credits_of(lot.remaining_nanocredits)
+
+    @admin.display(description="Paid, USD")
+    def paid(self, lot: Lot) -> str:
+        return credits_of(lot.paid_nano_usd)
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnlyAdmin):
+    list_display = ("owner", "balance", "held", "available", "runs_dry_in")
+    list_select_related = ("team", "organization")
+    search_fields = ("team__slug", "organization__slug")
+    fields = ("owner", "balance", "held", "credit_limit", "available", "runs_dry_in", "last_lines")
+    readonly_fields = fields
+    inlines = (LotInline,)
+    actions_detail = ("top_up", "adjust", "credit_limit_page")
+    actions_row = ("top_up",)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, *args: Any, **kw: Any
+    ) -> Any:
+        account = Account.objects.filter(pk=object_id).first()
+        if account is not None:
+            lots.live_lots(account)
+        return super().changeform_view(request, object_id, *args, **kw)
+
+    @admin.display(ordering="team__slug")
+    def owner(self, account: Account) -> str:
+        return str(account.team or account.organization)
+
+    @admin.display(ordering="balance_nanocredits")
+    def balance(self, account: Account) -> str:
+        return credits_of(account.balance_nanocredits)
+
+    @admin.display(ordering="held_nanocredits")
+    def held(self, account: Account) -> str:
+        return credits_of(account.held_nanocredits)
+
+    @admin.display
+    def credit_limit(self, account: Account) -> str:
+        return credits_of(account.credit_limit_nanocredits)
+
+    @admin.display
+    def available(self, account: Account) -> str:
+        return credits_of(account.available_nanocredits)
+
+    @admin.display(description="Runs dry in")
+    def runs_dry_in(self, account: Account) -> str:
+        paced = runway.of_account(account)
+        if paced.days is None:
+            return "–"
+        slowest = "∞" if paced.days_at_slowest is None else paced.days_at_slowest
+        return f"{paced.days} days ({paced.days_at_fastest} to {slowest})"
+
+    @admin.display
+    def last_lines(self, account: Account) -> str:
+        entries = Entry.objects.filter(account=account)[:20]
+        return format_html_join(
+            "",
+            "<div>{} · {} · {} · balance {} · {}</div>",
+            (
+                (
+                    f"{entry.created_at:%Y-%m-%d %H:%M}",
+                    entry.kind,
+                    credits_of(entry.amount_nanocredits),
+                    credits_of(entry.balance_after_nanocredits),
+                    entry.reason or entry.reference,
+                )
+                for entry in entries
+            ),
+        )
+
+    @object_page(description="Top up", path="top-up", permission=_WRITE)
+    def top_up(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        account = get_object_or_404(Account, pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            entry = ledger.grant(
+                account=account,
+                amount_nanocredits=given["credits"],
+                paid_nano_usd=given["paid_usd"],
+                kind=given["kind"] or Grant.Kind.PURCHASE,
+                expires_at=given["expires_at"],
+                reason=given["reason"],
+                idempotency_key=given["idempotency_key"],
+                actor=actor(request),
+            )
+            return (
+                f"Added {from_nano(entry.amount_nanocredits)} credits; the balance after is"
+                f" {from_nano(entry.balance_after_nanocredits)}."
+            )
+
+        return form_page(
+            self,
+            request,
+            form_class=TopUpForm,
+            title=f"Top up the {account}",
+            button="Add credits",
+            initial={"paid_usd": "0"},
+            act=act,
+        )
+
+    @object_page(description="Adjust", path="adjust", permission=_WRITE)
+    def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        account = get_object_or_404(Account, pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            adjusted = ledger.adjust(
+                account=account,
+                amount_nanocredits=given["credits"],
+                reason=given["reason"],
+                idempotency_key=given["idempotency_key"],
+                actor=actor(request),
+            )
+            moved = from_nano(adjusted.entry.amount_nanocredits if adjusted.entry else 0)
+            lost = from_nano(adjusted.loss.amount_nanocredits if adjusted.loss else 0)
+            return f"Adjusted by {moved} credits; {lost} could not be taken."
+
+        return form_page(
+            self,
+            request,
+            form_class=AdjustForm,
+            title=f"Adjust the {account}",
+            button="Adjust",
+            act=act,
+        )
+
+    @object_page(
+        description="Credit limit", path="credit-limit", permission="billing.change_account"
+    )
+    def credit_limit_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        account = get_object_or_404(Account, pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            after = ledger.set_credit_limit(
+                account=account,
+                limit_nanocredits=given["credit_limit"],
+                reason=given["reason"],
+                actor=actor(request),
+            )
+            return f"The credit limit is {from_nano(after.credit_limit)} credits."
+
+        return form_page(
+            self,
+            request,
+            form_class=CreditLimitForm,
+            title=f"Credit limit of the {account}",
+            button="Set the limit",
+            initial={"credit_limit": credits_of(account.credit_limit_nanocredits)},
+            act=act,
+        )
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "created_at",
+        "account",
+        "kind",
+        "credits",
+        "balance_after",
+        "reference",
+        "actor",
+    )
+    list_filter = ("kind",)
+    list_select_related = ("account__team", "account__organization")
+    search_fields = ("reference", "reason", "actor", "account__team__slug")
+    date_hierarchy = "created_at"
+
+    @admin.display(ordering="amount_nanocredits")
+    def credits(self, entry: Entry) -> str:
+        return credits_of(entry.amount_nanocredits)
+
+    @admin.display
+    def balance_after(self, entry: Entry) -> str:
+        return credits_of(entry.balance_after_nanocredits)
+
+
+@admin.register(Grant)
+class GrantAdmin(ReadOnlyAdmin):
+    list_display = ("entry", "kind", "paid_usd", "priority", "expires_at")
+    list_filter = ("kind",)
+    list_select_related = ("entry",)
+    actions_detail = ("expire_now",)
+
+    @admin.display(description="Paid, USD")
+    def paid_usd(self, grant: Grant) -> str:
+        return credits_of(grant.paid_nano_usd)
+
+    @object_page(description="Expire now", path="expire", permission=_WRITE)
+    def expire_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        grant = get_object_or_404(Grant.objects.select_related("entry__account"), pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            entry = expiry.expire_now(
+                account=grant.entry.account,
+                grant_id=grant.pk,
+                reason=given["reason"],
+                actor=actor(request),
+            )
+            return f"Expired {from_nano(-entry.amount_nanocredits)} credits."
+
+        return form_page(
+            self,
+            request,
+            form_class=ExpireForm,
+            title=f"Expire what is left of lot {grant.pk}",
+            button="Expire",
+            act=act,
+        )
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnlyAdmin):
+    list_display = ("reference", "account", "credits", "state", "created_at", "expires_at")
+    list_filter = ("state",)
+    list_select_related = ("account__team", "account__organization")
+    search_fields = ("reference",)
+
+    @admin.display
+    def credits(self, hold: Hold) -> str:
+        return credits_of(hold.amount_nanocredits)
+
+
+@admin.register(Loss)
+class LossAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "account", "credits", "reason", "actor")
+    list_select_related = ("account__team", "account__organization")
+
+    @admin.display
+    def credits(self, loss: Loss) -> str:
+        return credits_of(loss.amount_nanocredits)
+
+
+@admin.register(Draw)
+class DrawAdmin(ReadOnlyAdmin):
+    list_display = ("at", "lot", "kind", "credits", "paid_usd", "entry")
+    list_filter = ("kind",)
+    list_select_related = ("lot", "entry")
+    date_hierarchy = "at"
+
+    @admin.display
+    def credits(self, draw: Draw) -> str:
+        return credits_of(draw.amount_nanocredits)
+
+    @admin.display(description="Worth, USD")
+    def paid_usd(self, draw: Draw) -> str:
+        return credits_of(draw.paid_nano_usd)

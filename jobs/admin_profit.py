@@ -1,0 +1,272 @@
+"""Profit in the admin: the report, past jobs under another plan, shadow plans, kept days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
+from unfold.admin import TabularInline
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSingleDateWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from billing import plans
+from billing.models import PlanVersion
+from jobs import profit, repricing, shadows
+from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
+from jobs.operator_views import csv_answer
+from saas_litellm.base import clock
+from saas_litellm.base.admin import ReadOnlyAdmin, actor, credits_of, tell
+from saas_litellm.base.refusals import Refusal
+from teams.models import Team
+
+Table = tuple[Sequence[str], list[list[Any]], list[dict[str, Any]], str]
+
+
+def _text(**more: Any) -> forms.CharField:
+    return forms.CharField(required=False, widget=UnfoldAdminTextInputWidget, **more)
+
+
+class ProfitForm(forms.Form):
+    start = forms.DateField(widget=UnfoldAdminSingleDateWidget)
+    end = forms.DateField(widget=UnfoldAdminSingleDateWidget, label="End (not included)")
+    group_by = forms.ChoiceField(
+        choices=[(name, name.replace("_", " ")) for name in profit.GROUPS],
+        widget=UnfoldAdminSelectWidget,
+    )
+    team = _text()
+    organization = _text()
+    job_type = _text()
+    alias = _text()
+
+
+class RepriceForm(forms.Form):
+    version = forms.ModelChoiceField(
+        PlanVersion.objects.select_related("plan"),
+        widget=UnfoldAdminSelectWidget,
+        label="Candidate",
+    )
+    since = forms.DateField(widget=UnfoldAdminSingleDateWidget)
+    team = forms.ModelChoiceField(
+        Team.objects.all(), required=False, widget=UnfoldAdminSelectWidget, empty_label="every team"
+    )
+    job_type = _text()
+
+
+class TablePage(ReadOnlyAdmin):
+    """A page that is a question form and a table of answers, with the same table as CSV."""
+
+    form_class: type[forms.Form]
+    button = "Show"
+    empty = "Nothing in that time."
+
+    def initial(self) -> dict[str, Any]:
+        return {}
+
+    def table(self, given: dict[str, Any]) -> Table:
+        """Columns, rows, the rows as records for CSV, and a note. May raise Refusal."""
+        raise NotImplementedError
+
+    def table_page(self, request: HttpRequest, *, title: str) -> HttpResponse:
+        form = self.form_class({**self.initial(), **request.GET.dict()}, initial=self.initial())
+        context: dict[str, Any] = {"title": title, "form": form, "button": self.button}
+        if form.is_valid():
+            try:
+                columns, rows, records, note = self.table(form.cleaned_data)
+            except Refusal as refusal:
+                form.add_error(None, refusal.message)
+            else:
+                if request.GET.get("format") == "csv":
+                    return csv_answer(records, filename=f"{self.model._meta.model_name}.csv")
+                context |= {"columns": columns, "rows": rows, "note": note}
+        context |= {**self.admin_site.each_context(request), "empty": self.empty}
+        return render(request, "admin/jobs/table_page.html", context)
+
+
+@admin.register(ProfitDay)
+class ProfitAdmin(TablePage):
+    form_class = ProfitForm
+    empty = "No job or call ended in that time. Make a job, or choose another period."
+
+    def initial(self) -> dict[str, Any]:
+        today = clock.now().date()
+        return {
+            "start": today - timedelta(days=30),
+            "end": today + timedelta(days=1),
+            "group_by": "team",
+        }
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not request.user.has_perm("jobs.view_profitday"):
+            raise PermissionDenied
+        return self.table_page(request, title="Profit")
+
+    def table(self, given: dict[str, Any]) -> Table:
+        names = ("team", "organization", "job_type", "alias")
+        found = profit.report(
+            start=given["start"],
+            end=given["end"],
+            group_by=given["group_by"],
+            filters=profit.Filters(**{name: given[name] or None for name in names}),
+        )
+        named = [*found.rows, ("total", found.total)] if found.rows else []
+        records = [{given["group_by"]: key, **sums.as_json()} for key, sums in named]
+        shown = (
+            "jobs",
+            "failed_jobs",
+            "calls",
+            "failed_calls",
+            "total_tokens",
+            "credits_charged",
+            "revenue_usd",
+            "provider_cost_usd",
+            "margin_usd",
+            "margin_percent",
+            "credits_overrun",
+        )
+        rows = [
+            [record[given["group_by"]], *("–" if record[n] is None else record[n] for n in shown)]
+            for record in records
+        ]
+        columns = [given["group_by"], *(name.replace("_", " ") for name in shown)]
+        return columns, rows, records, ""
+
+
+class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
+    model = ShadowDay
+    extra = 0
+    can_delete = False
+    fields = ("day", "team", "jobs", "real_usd", "shadow_usd", "difference_usd")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Shadow | None = None) -> bool:
+        return False
+
+    @admin.display(description="Really, USD")
+    def real_usd(self, day: ShadowDay) -> str:
+        return credits_of(day.real_nano_usd)
+
+    @admin.display(description="In shadow, USD")
+    def shadow_usd(self, day: ShadowDay) -> str:
+        return credits_of(day.shadow_nano_usd)
+
+    @admin.display(description="Difference, USD")
+    def difference_usd(self, day: ShadowDay) -> str:
+        return credits_of(day.difference_nano_usd)
+
+
+@admin.register(Shadow)
+class ShadowAdmin(TablePage):
+    """Shadow plans, and the page that prices past jobs under a candidate."""
+
+    list_display = ("version", "team", "started_at", "ended_at", "difference")
+    list_select_related = ("version__plan", "team")
+    autocomplete_fields = ("team",)
+    fields = ("version", "team")
+    inlines = (ShadowDayInline,)
+    actions = ("stop",)
+    form_class = RepriceForm
+    button = "Price past jobs"
+    empty = "Choose a candidate version; no job closed since then, or none chosen yet."
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("jobs.add_shadow")
+
+    @admin.display(description="Difference, USD")
+    def difference(self, shadow: Shadow) -> str:
+        return credits_of(sum(day.difference_nano_usd for day in shadow.days.all()))
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        saved = shadows.start(version=obj.version, team=obj.team, actor=actor(request))
+        obj.pk, obj.started_at, obj._state.adding = saved.pk, saved.started_at, False
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """A refusal is shown above the form again, not as an error page."""
+        try:
+            return super().add_view(request, *args, **kwargs)
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            request.method = "GET"
+            return super().add_view(request, *args, **kwargs)
+
+    @admin.action(description="Stop", permissions=["add"])
+    def stop(self, request: HttpRequest, queryset: QuerySet[Shadow]) -> None:
+        for shadow in queryset:
+            shadows.stop(shadow=shadow, actor=actor(request))
+
+    def get_urls(self) -> list[Any]:
+        page = path(
+            "reprice/", self.admin_site.admin_view(self.reprice), name="jobs_shadow_reprice"
+        )
+        return [page, *super().get_urls()]
+
+    def initial(self) -> dict[str, Any]:
+        return {"since": clock.now().date() - timedelta(days=30)}
+
+    def reprice(self, request: HttpRequest) -> HttpResponse:
+        if not request.user.has_perm("billing.view_priceplan"):
+            raise PermissionDenied
+        return self.table_page(request, title="Past jobs under another plan")
+
+    def table(self, given: dict[str, Any]) -> Table:
+        jobs = list(
+            repricing.reprice(
+                plan=plans.read(given["version"]),
+                since=datetime.combine(given["since"], time.min, tzinfo=UTC),
+                team=given["team"],
+                job_type=given["job_type"] or None,
+            )
+        )
+        total, teams, losing = repricing.summarize(jobs)
+        named = [*teams.items(), ("total", total)] if jobs else []
+        rows = [[name, *row.as_json().values()] for name, row in named]
+        columns = ["team", *(name.replace("_", " ") for name in total.as_json())]
+        records = [
+            {
+                "job_id": str(job.job_id),
+                "team": job.team,
+                "job_type": job.job_type,
+                "cost_usd": credits_of(job.provider_cost_nano_usd),
+                "now_usd": credits_of(job.current_nano_usd),
+                "candidate_usd": credits_of(job.candidate_nano_usd),
+                "turns_to_loss": job.turns_to_loss,
+            }
+            for job in jobs
+        ]
+        note = f"{len(losing)} jobs would turn to loss; the CSV lists every job." if jobs else ""
+        return columns, rows, records, note
+
+
+@admin.register(RollupDay)
+class RollupDayAdmin(ReadOnlyAdmin):
+    list_display = ("day", "is_dirty", "rolled_at")
+    list_filter = ("is_dirty",)
+
+
+@admin.register(Quote)
+class QuoteAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "team", "job_type", "expected", "p95", "worst", "valid_until")
+    list_select_related = ("team",)
+    list_filter = ("job_type",)
+
+    @admin.display
+    def expected(self, quote: Quote) -> str:
+        return credits_of(quote.expected_nanocredits)
+
+    @admin.display
+    def p95(self, quote: Quote) -> str:
+        return credits_of(quote.p95_nanocredits)
+
+    @admin.display
+    def worst(self, quote: Quote) -> str:
+        return credits_of(quote.worst_nanocredits)
