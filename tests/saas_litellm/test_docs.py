@@ -70,7 +70,8 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     schema = json.loads(client.get("/openapi.json").content)
     validate(schema)
     assert schema["components"]["securitySchemes"] == {
-        "teamKey": {"type": "http", "scheme": "bearer"}
+        "teamKey": {"type": "http", "scheme": "bearer"},
+        "operatorKey": {"type": "http", "scheme": "bearer"},
     }
     from billing.urls import urlpatterns as of_billing
     from jobs.urls import urlpatterns as of_jobs

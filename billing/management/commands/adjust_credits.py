@@ -16,7 +16,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("team")
-        parser.add_argument("credits", help="Signed: write -- before a negative one.")
+        parser.add_argument("credits", help="Signed: -2.5 takes away.")
         parser.add_argument("--reason", required=True)
         parser.add_argument("--idempotency-key", help="The same key again changes nothing.")
 
