@@ -16,6 +16,7 @@ from saas_litellm.base.refusals import Invalid
 FIRST_DAY = date(2020, 1, 1)
 MAX_TOKENS = 10**15
 MAX_USD = 10**9
+MAX_COLUMNS = 200
 DAY = timedelta(days=1)
 
 # Wide enough for every sum of MAX_ROWS amounts within MAX_USD and MAX_DECIMALS.
@@ -112,6 +113,8 @@ def check_columns(
 ) -> None:
     """Raise Invalid for the first column that is duplicate, missing or unknown."""
     listed = list(given)
+    if len(listed) > MAX_COLUMNS:
+        place.refuse(f"has more than {MAX_COLUMNS} columns")
     for column in listed:
         if listed.count(column) > 1:
             place.of(column).refuse("is there twice")
