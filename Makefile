@@ -6,9 +6,9 @@ PORT ?= 8003
 # For chores that only look at the code: settings load, nothing of it is a real secret.
 CHECK_ENV := SAAS_READ_LOCAL_ENV=0 DATABASE_URL=sqlite:////tmp/saas-litellm-check.sqlite3 ALLOWED_HOSTS=localhost
 
-.PHONY: help run test check lock bench
+.PHONY: help run test check lock bench bench-money
 help:  ## Show the chores
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.run: requirements.txt
 	@echo "Installing what the platform runs on (about a minute, once) ..."
@@ -48,3 +48,7 @@ lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 
 bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
 	@$(BIN)/python -m benchmarks.run
+
+bench-money: $(VENV)/.dev  ## Hold + settle pairs/s, and profit at a million calls (PostgreSQL)
+	@$(BIN)/python -m benchmarks.money
+	@$(BIN)/python -m benchmarks.profit

@@ -15,8 +15,11 @@ import pytest
 from openapi_spec_validator import validate
 
 from saas_litellm import quickstart, verification
+from teams import operators
+from teams.models import User
 from tests.conftest import ROOT, Live
 
+SELLING = (ROOT / "docs/selling.md").read_text()
 SETTINGS = (ROOT / "docs/settings.md").read_text()
 STORIES = dict(re.findall(r"```(\w+) story\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
 RUNNERS = {"bash": ["bash", "-euo", "pipefail"], "python": [sys.executable], "javascript": ["node"]}
@@ -64,6 +67,41 @@ def test_the_readme_story_runs(
     last = done.stdout.strip().splitlines()[-1].replace("'", '"')
     assert json.loads(last) == {"cost_usd": 0.1, "credits_remaining": 999}
     assert verification.verify() == []
+
+
+def test_the_selling_guide_runs(spawned: Any, tmp_path: Path) -> None:
+    quickstart.set_up()
+    key = operators.issue(user=User.objects.get(username=quickstart.OWNER), actor="test")[1]
+    server: Live = spawned(DEBUG="1", SAAS_OPEN_DEMO="1")
+    (story,) = re.findall(r"```bash story\n(.*?)```", SELLING, re.DOTALL)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", story],
+        env={**os.environ, "BASE_URL": server.url, "OPERATOR_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        '{"slug":"gold"}',
+        '{"plan":"gold","version":1,"state":"draft"}',
+        '{"jobs":0,"difference_usd":0}',
+        '{"state":"active"}',
+        '{"plan":"gold","team_id":"acme-corp"}',
+        '{"credits":500,"balance":1500}',
+        '{"period":"day","limit":100}',
+        '{"thresholds":[50]}',
+        "0",
+    ]
+    assert verification.verify() == []
+
+
+def test_every_command_is_documented() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
+    assert {name for name in commands if f"`{name}`" not in readme} == set()
+    assert len(commands) > 25
 
 
 def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
