@@ -72,13 +72,14 @@ def take(period_ids: Sequence[int], nanocredits: int) -> None:
     """Set aside in every row or none: raises BudgetExceeded, and the caller rolls back."""
     for period_id in period_ids:
         with connection.cursor() as cursor:
+            # The limit is a scalar subquery: as NOT EXISTS it would be an anti-join, which PostgreSQL
+            # does not look at again when the row has changed while this waited for it.
             cursor.execute(
                 "UPDATE billing_budgetperiod SET held_nanocredits = held_nanocredits + %(more)s"
-                " WHERE id = %(id)s AND NOT EXISTS (SELECT 1 FROM billing_budget"
-                " WHERE billing_budget.id = billing_budgetperiod.budget_id"
-                " AND is_hard AND is_active AND billing_budgetperiod.used_nanocredits"
-                " + billing_budgetperiod.held_nanocredits + %(more)s > limit_nanocredits)",
-                {"more": nanocredits, "id": period_id},
+                " WHERE id = %(id)s AND used_nanocredits + held_nanocredits + %(more)s <= COALESCE("
+                "(SELECT limit_nanocredits FROM billing_budget WHERE id = budget_id"
+                " AND is_hard AND is_active), %(none)s)",
+                {"more": nanocredits, "id": period_id, "none": 2 * MAX_AMOUNT},
             )
             if cursor.rowcount != 1:
                 row = BudgetPeriod.objects.select_related("budget").get(pk=period_id)

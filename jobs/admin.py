@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from jobs import admin_profit, closing, refunds
+from jobs import admin_profit, admin_reconciliation, closing, refunds
 from jobs.models import Attempt, Call, CostLine, Job
 from saas_litellm.base.admin import (
     AmountField,
@@ -19,10 +19,11 @@ from saas_litellm.base.admin import (
     credits_of,
     form_page,
     object_page,
+    permitted,
 )
 from saas_litellm.base.money import from_nano
 
-__all__ = ["admin_profit"]
+__all__ = ["admin_profit", "admin_reconciliation"]
 
 
 class RefundForm(PageForm):
@@ -81,8 +82,10 @@ class JobAdmin(ReadOnlyAdmin):
     inlines = (CallInline,)
     readonly_fields = ("credits", "price", "provider_cost", "margin")
     actions_detail = ("refund", "waive")
+    has_refund_permission = permitted("billing.add_entry")
+    has_waive_permission = permitted("jobs.change_job")
 
-    @object_page(description="Refund", path="refund", permission="billing.add_entry")
+    @object_page(description="Refund", path="refund", permission="refund")
     def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
         job = get_object_or_404(Job, pk=object_id)
 
@@ -105,7 +108,7 @@ class JobAdmin(ReadOnlyAdmin):
             act=act,
         )
 
-    @object_page(description="Fail, uncharged", path="waive", permission="jobs.change_job")
+    @object_page(description="Fail, uncharged", path="waive", permission="waive")
     def waive(self, request: HttpRequest, object_id: str) -> HttpResponse:
         job = get_object_or_404(Job.objects.select_related("team__organization"), pk=object_id)
 
@@ -182,6 +185,3 @@ class CostLineAdmin(ReadOnlyAdmin):
     @admin.display(description="USD")
     def usd(self, line: CostLine) -> str:
         return f"{from_nano(line.amount_nano_usd)}"
-
-
-from jobs import admin_reconciliation  # noqa: E402,F401

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs import call_views, operator_views, views
+from jobs import call_views, operator_views, reconciliation_views, views
 from teams.operator_api import by_method
 
 urlpatterns = [
@@ -19,6 +19,14 @@ urlpatterns = [
     path("credits/teams/<str:team_id>/refund", operator_views.refund),
     path("reports/profit", operator_views.profit_report),
     path("reports/reprice", operator_views.reprice),
+    path(
+        "reconciliations",
+        by_method(
+            GET=reconciliation_views.list_reconciliations, POST=reconciliation_views.reconcile
+        ),
+    ),
+    path("reconciliations/<int:reconciliation_id>", reconciliation_views.show_reconciliation),
+    path("reconciliations/lines/<int:line_id>/correct", reconciliation_views.correct),
     path("reports/cost-drift", operator_views.cost_drift),
     path(
         "plans/shadows",

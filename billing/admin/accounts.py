@@ -24,10 +24,11 @@ from saas_litellm.base.admin import (
     credits_of,
     form_page,
     object_page,
+    permitted,
 )
 from saas_litellm.base.money import from_nano
 
-_WRITE = "billing.add_entry"
+_WRITE = "write"
 
 
 def _reason(*, required: bool = True) -> forms.CharField:
@@ -110,6 +111,8 @@ class AccountAdmin(ReadOnlyAdmin):
     inlines = (LotInline,)
     actions_detail = ("top_up", "adjust", "credit_limit_page")
     actions_row = ("top_up",)
+    has_write_permission = permitted("billing.add_entry")
+    has_limit_permission = permitted("billing.change_account")
 
     def changeform_view(
         self, request: HttpRequest, object_id: Any = None, *args: Any, **kw: Any
@@ -220,9 +223,7 @@ class AccountAdmin(ReadOnlyAdmin):
             act=act,
         )
 
-    @object_page(
-        description="Credit limit", path="credit-limit", permission="billing.change_account"
-    )
+    @object_page(description="Credit limit", path="credit-limit", permission="limit")
     def credit_limit_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         account = get_object_or_404(Account, pk=object_id)
 
@@ -277,6 +278,7 @@ class GrantAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
     list_select_related = ("entry",)
     actions_detail = ("expire_now",)
+    has_write_permission = permitted("billing.add_entry")
 
     @admin.display(description="Paid, USD")
     def paid_usd(self, grant: Grant) -> str:

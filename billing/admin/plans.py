@@ -27,6 +27,7 @@ from saas_litellm.base.admin import (
     credits_of,
     form_page,
     object_page,
+    permitted,
     tell,
 )
 from saas_litellm.base.refusals import Refusal
@@ -104,6 +105,7 @@ class PlanVersionAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfo
     inlines = (JobRuleInline, CallRuleInline)
     actions = ("activate_now",)
     actions_detail = ("activate",)
+    has_activate_permission = permitted("billing.change_planversion")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return _is_draft(obj) and super().has_change_permission(request, obj)
@@ -119,7 +121,7 @@ class PlanVersionAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfo
             except Refusal as refusal:
                 tell(self, request, refusal)
 
-    @object_page(description="Activate", path="activate", permission="billing.change_planversion")
+    @object_page(description="Activate", path="activate", permission="activate")
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         version = get_object_or_404(PlanVersion, pk=object_id)
 

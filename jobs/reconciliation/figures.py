@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
+from jobs.models import ReconciliationLine
 from jobs.reconciliation import fields
 from jobs.reconciliation.fields import EXACT, Place
+from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid
 
 
@@ -78,3 +81,25 @@ class Sums:
             tokens=self.tokens.get((day, model)),
             cost_nano_usd=None if usd is None else fields.nano_usd(usd, place=place),
         )
+
+
+def shown(line: ReconciliationLine) -> dict[str, Any]:
+    """A line as JSON; amounts in USD."""
+    return {
+        "id": line.pk,
+        "day": line.day,
+        "model": line.model,
+        "their_tokens": line.their_tokens,
+        "our_tokens": line.our_tokens,
+        "their_usd": maybe_usd(line.their_nano_usd),
+        "our_usd": from_nano(line.our_nano_usd),
+        "variance_usd": maybe_usd(line.variance_nano_usd),
+        "calls": line.calls,
+        "doubtful_calls": line.doubtful_calls,
+        "is_beyond_threshold": line.is_beyond_threshold,
+        "is_corrected": line.correction_id is not None,
+    }
+
+
+def maybe_usd(nano_usd: int | None) -> Decimal | None:
+    return None if nano_usd is None else from_nano(nano_usd)

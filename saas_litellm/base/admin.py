@@ -145,11 +145,24 @@ Page = TypeVar("Page", bound=Callable[..., HttpResponse])
 
 
 def object_page(*, description: str, path: str, permission: str) -> Callable[[Page], Page]:
-    """A page of its own for one object, linked from the object's page; unfold's ``action``."""
+    """A page of its own for one object, linked from the object's page; unfold's ``action``.
+
+    ``permission`` names a method of the admin, has_..._permission (``permitted`` makes one):
+    unfold looks dotted names up in the database at each system check, `migrate`'s first included.
+    """
     decorate: Callable[[Page], Page] = action(
         description=description, url_path=path, permissions=[permission]
     )
     return decorate
+
+
+def permitted(permission: str) -> Callable[..., bool]:
+    """A has_..._permission method that asks for one Django permission."""
+
+    def has_permission(model_admin: Any, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm(permission))
+
+    return has_permission
 
 
 def actor(request: HttpRequest) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from saas_litellm.base.refusals import Unauthenticated
 from teams import credentials, keys
 from teams.models import UnitPrice
 from tests import factories
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +108,20 @@ def test_credentials_move_to_the_newest_key(settings: Any) -> None:
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     with pytest.raises(encryption.Undecryptable):
         credentials.reveal(saved)
+
+
+def test_an_empty_database_is_migrated_by_the_first_command(tmp_path: Path) -> None:
+    """System checks run before the first table exists: none of them may ask the database."""
+    url = f"sqlite:///{tmp_path}/fresh.sqlite3"
+    done = subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_quickstart_shows_its_secrets_once() -> None:

@@ -12,6 +12,7 @@ from django.test import Client
 
 from billing import plans
 from billing.models import Account, Entry, PlanVersion
+from jobs.models import Call
 from saas_litellm import verification
 from teams import operators
 from teams.models import OperatorKey, Team, User
@@ -235,6 +236,32 @@ def test_a_shadow_plan_over_http(owner: httpx.Client, team: httpx.Client) -> Non
     assert stopped["ended_at"] is not None
 
 
+def test_a_providers_bill_is_compared_and_corrected(
+    owner: httpx.Client, team: httpx.Client
+) -> None:
+    done_job(team)
+    day = Call.objects.get().created_at.date()
+    cost = Call.objects.get().provider_cost_nano_usd
+    bill = f"day,model,input_tokens,cached_tokens,output_tokens,cost_usd\n{day},demo/echo,,,,0.5\n"
+    asked = {"filename": "bill.csv", "content": bill}
+    made = owner.post("/api/reconciliations", json=asked)
+    (line,) = made.json()["lines"]
+    assert (line["their_usd"], line["is_beyond_threshold"]) == (0.5, True)
+    assert line["explaining_calls"] == [str(Call.objects.get().pk)]
+    assert owner.post("/api/reconciliations", json=asked).status_code == 409
+    garbled = {"filename": "x.csv", "content": "day,model,colour\n2026-01-01,m,red\n"}
+    assert code(owner.post("/api/reconciliations", json=garbled))[0] == 422
+    path, balance = f"/api/reconciliations/lines/{line['id']}/correct", Account.objects.get()
+    assert owner.post(path, json={"reason": "their bill"}).json()["line"]["is_corrected"]
+    assert owner.post(path, json={"reason": "again"}).status_code == 409
+    report = owner.get("/api/reports/profit").json()["total"]
+    assert report["provider_cost_usd"] == 0.5
+    assert cost < 500_000_000
+    assert Account.objects.get().balance_nanocredits == balance.balance_nanocredits
+    (listed,) = owner.get("/api/reconciliations").json()["reconciliations"]
+    assert owner.get(f"/api/reconciliations/{listed['id']}").json()["lines"][0]["is_corrected"]
+
+
 MARKUP = {"kind": "markup"}
 
 
@@ -338,6 +365,10 @@ def everything() -> list[tuple[str, str]]:
         ("POST", "/api/plans/shadows"),
         ("DELETE", "/api/plans/shadows/1"),
         ("POST", f"/api/jobs/{zero}/waive"),
+        ("GET", "/api/reconciliations"),
+        ("POST", "/api/reconciliations"),
+        ("GET", "/api/reconciliations/1"),
+        ("POST", "/api/reconciliations/lines/1/correct"),
         ("GET", "/api/reports/profit"),
         ("GET", "/api/reports/cost-drift"),
         ("GET", "/api/reports/deferred-revenue"),

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from jobs.models import Call, ReconciliationLine
-from jobs.reconciliation import compare, formats
+from jobs.reconciliation import compare, figures, formats
 from saas_litellm.base.commands import OperatorCommand
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Conflict, Invalid
@@ -86,17 +86,7 @@ def _basis_points(percent: str) -> int:
 
 def _figures(line: ReconciliationLine, calls: list[Call], booked: dict[int, str]) -> dict[str, Any]:
     return {
-        "id": line.pk,
-        "day": line.day,
-        "model": line.model,
-        "their_tokens": line.their_tokens,
-        "our_tokens": line.our_tokens,
-        "their_usd": _usd(line.their_nano_usd),
-        "our_usd": _usd(line.our_nano_usd),
-        "variance_usd": _usd(line.variance_nano_usd),
-        "calls": line.calls,
-        "doubtful_calls": line.doubtful_calls,
-        "is_beyond_threshold": line.is_beyond_threshold,
+        **figures.shown(line),
         "correction": booked.get(line.pk),
         "explaining_calls": [str(call.pk) for call in calls[:SHOWN_CALLS]],
     }
@@ -122,9 +112,9 @@ def _row(line: ReconciliationLine, booked: dict[int, str]) -> tuple[str, ...]:
         line.model,
         _text(line.their_tokens),
         f"{line.our_tokens}",
-        _text(_usd(line.their_nano_usd)),
+        _text(figures.maybe_usd(line.their_nano_usd)),
         f"{from_nano(line.our_nano_usd)}",
-        _text(_usd(line.variance_nano_usd)),
+        _text(figures.maybe_usd(line.variance_nano_usd)),
         compare.percent(line),
         booked.get(line.pk, mark),
     )
@@ -137,10 +127,6 @@ def _call(call: Call) -> str:
         f"{day}  {call.pk}  {call.team.slug}/{call.alias.name}  {call.status}, {usage}"
         f"  {call.total_tokens} tokens  {from_nano(call.provider_cost_nano_usd)} USD"
     )
-
-
-def _usd(amount: int | None) -> Decimal | None:
-    return None if amount is None else from_nano(amount)
 
 
 def _text(figure: Decimal | int | None) -> str:
