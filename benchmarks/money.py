@@ -55,7 +55,7 @@ def _run(url: str, accounts: list[int], version_id: int, processes: int) -> int:
     context = multiprocessing.get_context("spawn")
     gate, results = context.Barrier(processes), context.Queue()
     workers = [
-        context.Process(target=_work, args=(url, accounts, version_id, n, gate, results))
+        context.Process(target=_work, args=((url, accounts, version_id), n, gate, results))
         for n in range(processes)
     ]
     for worker in workers:
@@ -66,9 +66,8 @@ def _run(url: str, accounts: list[int], version_id: int, processes: int) -> int:
     return total
 
 
-def _work(
-    url: str, accounts: list[int], version_id: int, number: int, gate: Any, results: Any
-) -> None:
+def _work(job: tuple[str, list[int], int], number: int, gate: Any, results: Any) -> None:
+    url, accounts, version_id = job
     scratch.set_up(url)
     from django.db import transaction
 

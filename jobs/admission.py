@@ -104,7 +104,7 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
             reference=f"call:{call.pk}",
             expires_at=expires_at,
             spender=lifecycle.spender_of(job, placing.api_key.pk if placing.api_key else None),
-            pool=_pool(job),
+            pool=_pool(job) if call.held_nanocredits else None,
         )
         call.save(force_insert=True)
     return call

@@ -12,12 +12,12 @@ from saas_litellm.base import alarms
 
 
 def charge(call: Call, *, usage: Usage | None, cost: int, is_late: bool) -> ledger.Charge:
-    """Price and settle a call inside the settling transaction, under its job's lock.
+    """Price and settle a call inside the settling transaction, read under its job's lock.
 
     ``usage`` is None when nothing was delivered: it costs nothing. ``cost`` is nano-USD.
     ``is_late``: the hold of an abandoned call is gone already. Sets the call's quantities.
     """
-    job = Job.objects.select_related("team").get(pk=call.job_id)
+    job = call.job
     plan = plans.load(job.plan_version_id)
     price = _price(call, job, plan, usage, cost) if usage is not None else 0
     stored = Hold.objects.filter(pk=call.hold_id).first() if call.hold_id else None
