@@ -25,10 +25,12 @@ _NANOCREDITS_PER_1K_TOKENS = NANO // 10  # 10,000 tokens a credit
 
 def draft(*, plan: PricePlan, **settings: Any) -> PlanVersion:
     """A new version without rules, next in number; ``settings`` are PlanVersion's own columns."""
+    return PlanVersion.objects.create(plan=plan, number=next_number(plan), **settings)
+
+
+def next_number(plan: PricePlan) -> int:
     newest = plan.versions.order_by("-number").first()
-    return PlanVersion.objects.create(
-        plan=plan, number=(newest.number if newest else 0) + 1, **settings
-    )
+    return (newest.number if newest else 0) + 1
 
 
 def activate(

@@ -20,9 +20,9 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import plans
+from billing import plans, revenue
 from billing.models import PlanVersion
-from jobs import profit, repricing, shadows
+from jobs import drift, profit, repricing, shadows
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
 from jobs.operator_views import csv_answer
 from saas_litellm.base import clock
@@ -77,9 +77,34 @@ class TablePage(ReadOnlyAdmin):
         """Columns, rows, the rows as records for CSV, and a note. May raise Refusal."""
         raise NotImplementedError
 
-    def table_page(self, request: HttpRequest, *, title: str) -> HttpResponse:
+    def records_page(
+        self,
+        request: HttpRequest,
+        *,
+        title: str,
+        records: list[dict[str, Any]],
+        note: str,
+        empty: str,
+    ) -> HttpResponse:
+        """A table without a question."""
+        if request.GET.get("format") == "csv":
+            return csv_answer(records, filename=f"{title.lower().replace(' ', '-')}.csv")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "columns": [name.replace("_", " ") for name in (records[0] if records else ())],
+            "rows": [list(record.values()) for record in records],
+            "note": note,
+            "empty": empty,
+        }
+        return render(request, "admin/jobs/table_page.html", context)
+
+    def table_page(
+        self, request: HttpRequest, *, title: str, links: dict[str, str] | None = None
+    ) -> HttpResponse:
         form = self.form_class({**self.initial(), **request.GET.dict()}, initial=self.initial())
         context: dict[str, Any] = {"title": title, "form": form, "button": self.button}
+        context["links"] = links or {}
         if form.is_valid():
             try:
                 columns, rows, records, note = self.table(form.cleaned_data)
@@ -91,6 +116,11 @@ class TablePage(ReadOnlyAdmin):
                 context |= {"columns": columns, "rows": rows, "note": note}
         context |= {**self.admin_site.each_context(request), "empty": self.empty}
         return render(request, "admin/jobs/table_page.html", context)
+
+
+def _require(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
 
 
 @admin.register(ProfitDay)
@@ -106,10 +136,52 @@ class ProfitAdmin(TablePage):
             "group_by": "team",
         }
 
+    def get_urls(self) -> list[Any]:
+        pages = [
+            path(
+                "deferred-revenue/",
+                self.admin_site.admin_view(self.deferred_revenue),
+                name="jobs_profitday_deferred_revenue",
+            ),
+            path(
+                "cost-drift/",
+                self.admin_site.admin_view(self.cost_drift),
+                name="jobs_profitday_cost_drift",
+            ),
+        ]
+        return [*pages, *super().get_urls()]
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        if not request.user.has_perm("jobs.view_profitday"):
-            raise PermissionDenied
-        return self.table_page(request, title="Profit")
+        _require(request, "jobs.view_profitday")
+        return self.table_page(
+            request,
+            title="Profit",
+            links={
+                "Deferred revenue": "admin:jobs_profitday_deferred_revenue",
+                "Cost drift": "admin:jobs_profitday_cost_drift",
+                "Past jobs under another plan": "admin:jobs_shadow_reprice",
+            },
+        )
+
+    def deferred_revenue(self, request: HttpRequest) -> HttpResponse:
+        _require(request, "billing.view_entry")
+        return self.records_page(
+            request,
+            title="Deferred revenue by month",
+            records=[month.as_json() for month in revenue.deferred()],
+            note=revenue.RECONCILES,
+            empty="Nothing was granted yet.",
+        )
+
+    def cost_drift(self, request: HttpRequest) -> HttpResponse:
+        _require(request, "jobs.view_profitday")
+        return self.records_page(
+            request,
+            title="Cost drift",
+            records=[row.as_json() for row in drift.find()],
+            note="The last 7 days against the 28 before: 20 jobs or more, 20 % or more.",
+            empty="No cost per job has moved.",
+        )
 
     def table(self, given: dict[str, Any]) -> Table:
         names = ("team", "organization", "job_type", "alias")
@@ -214,8 +286,7 @@ class ShadowAdmin(TablePage):
         return {"since": clock.now().date() - timedelta(days=30)}
 
     def reprice(self, request: HttpRequest) -> HttpResponse:
-        if not request.user.has_perm("billing.view_priceplan"):
-            raise PermissionDenied
+        _require(request, "billing.view_priceplan")
         return self.table_page(request, title="Past jobs under another plan")
 
     def table(self, given: dict[str, Any]) -> Table:

@@ -57,7 +57,8 @@ class _RuleInline(AmountsInForms, StackedInline):  # type: ignore[misc] # unfold
 class JobRuleInline(_RuleInline):
     model = JobRule
     fields = (
-        ("job_type", "kind", "price_nanocredits"),
+        ("job_type", "kind"),
+        "price_nanocredits",
         ("package_tokens", "step_nanocredits"),
         ("failed_jobs", "max_provider_cost_nano_usd"),
         ("margin_floor_basis_points", "is_floor_hard"),
@@ -67,12 +68,16 @@ class JobRuleInline(_RuleInline):
 class CallRuleInline(_RuleInline):
     model = CallRule
     fields = (
-        ("job_type", "alias", "kind"),
-        ("markup_basis_points", "minimum_nanocredits", "step_nanocredits"),
-        ("input_nanocredits_per_1k", "cached_nanocredits_per_1k", "output_nanocredits_per_1k"),
-        ("metric", "mode", "included_quantity"),
+        ("job_type", "alias"),
+        "kind",
+        ("markup_basis_points", "minimum_nanocredits"),
+        ("input_nanocredits_per_1k", "output_nanocredits_per_1k"),
+        ("cached_nanocredits_per_1k", "step_nanocredits"),
+        ("metric", "mode"),
+        "included_quantity",
         "tiers",
-        ("failed_jobs", "cache_hit_basis_points", "is_clamping"),
+        ("failed_jobs", "cache_hit_basis_points"),
+        "is_clamping",
         ("margin_floor_basis_points", "is_floor_hard"),
     )
 
@@ -96,12 +101,13 @@ class PlanVersionAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfo
     list_filter = ("plan",)
     list_select_related = ("plan",)
     fields = (
-        ("plan", "number"),
+        "plan",
         ("nanocredits_per_usd", "monthly_minimum_nanocredits"),
-        ("partial_share_basis_points", "none_share_basis_points", "margin_floor_basis_points"),
-        ("effective_from", "activated_at", "fixed_at"),
+        ("partial_share_basis_points", "none_share_basis_points"),
+        "margin_floor_basis_points",
+        ("effective_from", "activated_at"),
     )
-    readonly_fields = ("effective_from", "activated_at", "fixed_at")
+    readonly_fields = ("effective_from", "activated_at")
     inlines = (JobRuleInline, CallRuleInline)
     actions = ("activate_now",)
     actions_detail = ("activate",)
@@ -112,6 +118,11 @@ class PlanVersionAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfo
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        if not change:
+            obj.number = plans.next_number(obj.plan)
+        super().save_model(request, obj, form, change)
 
     @admin.action(description="Activate now, for good", permissions=["change"])
     def activate_now(self, request: HttpRequest, queryset: QuerySet[PlanVersion]) -> None:

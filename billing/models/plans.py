@@ -9,8 +9,6 @@ from billing.models.bounds import ONE_OWNER, not_negative, positive
 from saas_litellm.base.money import MAX_AMOUNT
 from teams.models import Organization, Team
 
-_SHARE = "In hundredths of a per cent: 10000 is 100 %."
-
 
 class PricePlan(models.Model):
     slug = models.CharField(max_length=63, unique=True)
@@ -38,13 +36,15 @@ class PlanVersion(models.Model):
     plan = models.ForeignKey(PricePlan, models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     nanocredits_per_usd = models.BigIntegerField(
-        default=10 * 10**9, help_text="What one US dollar buys: 10 credits make a credit 0.10 USD."
+        default=10 * 10**9,
+        verbose_name="credits per USD",
+        help_text="10 make a credit worth 0.10 USD.",
     )
     partial_share_basis_points = models.PositiveIntegerField(
-        default=10_000, help_text=f"The share of the price of a job with outcome partial. {_SHARE}"
+        default=10_000, help_text="What a job with outcome partial pays of its price."
     )
     none_share_basis_points = models.PositiveIntegerField(
-        default=10_000, help_text=f"The share of the price of a job with outcome none. {_SHARE}"
+        default=10_000, help_text="What a job with outcome none pays of its price."
     )
     monthly_minimum_nanocredits = models.BigIntegerField(
         default=0, help_text="What each team pays at least for a calendar month."
@@ -52,7 +52,7 @@ class PlanVersion(models.Model):
     margin_floor_basis_points = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text=f"Raise an alarm when a team's margin of the last 30 days is below it. {_SHARE}",
+        help_text="Raise an alarm when a team's margin of the last 30 days is below it.",
     )
     effective_from = models.DateTimeField(null=True, blank=True)
     activated_at = models.DateTimeField(null=True, blank=True)
@@ -114,7 +114,7 @@ class Rule(models.Model):
     margin_floor_basis_points = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text=f"The share of a job's price that provider cost must leave. {_SHARE}",
+        help_text="The share of a job's price that provider cost must leave.",
     )
     is_floor_hard = models.BooleanField(
         default=False, help_text="Refuse the call that would break the floor, not only flag it."
@@ -174,7 +174,7 @@ class JobRule(Rule):
     )
     max_provider_cost_nano_usd = models.BigIntegerField(
         default=1_000_000_000,
-        help_text="What the calls of one flat job may cost you at most; 10^9 is 1 USD.",
+        help_text="What the calls of one flat job may cost you at most.",
     )
 
     class Meta:
@@ -222,7 +222,7 @@ class CallRule(Rule):
     alias = models.CharField(max_length=63, blank=True)
     kind = models.CharField(max_length=10, choices=Kind.choices)
     markup_basis_points = models.PositiveIntegerField(
-        default=0, help_text="Added to provider cost: 5000 is 50 %."
+        default=0, help_text="Added to provider cost."
     )
     input_nanocredits_per_1k = models.BigIntegerField(default=0)
     cached_nanocredits_per_1k = models.BigIntegerField(default=0)
@@ -242,7 +242,7 @@ class CallRule(Rule):
         default=0, help_text="What a call that delivers output costs at least."
     )
     cache_hit_basis_points = models.PositiveIntegerField(
-        default=0, help_text=f"The share of the price that a cached answer costs. {_SHARE}"
+        default=0, help_text="The share of its price that a cached answer costs."
     )
     failed_jobs = models.CharField(
         max_length=10, choices=FailedJobs.choices, default=FailedJobs.DELIVERED

@@ -54,6 +54,7 @@ class ProfitDay(models.Model):
 
     class Meta:
         ordering = ("-day", "team")
+        verbose_name_plural = "profit"
         indexes = [models.Index(fields=["day", "team"], name="profit_day_team")]
 
     def __str__(self) -> str:
@@ -109,6 +110,7 @@ class Shadow(models.Model):
 
     class Meta:
         ordering = ("-started_at",)
+        verbose_name = "shadow plan"
 
     def __str__(self) -> str:
         return f"shadow {self.version} since {self.started_at:%Y-%m-%d}"

@@ -88,17 +88,25 @@ class AmountsInForms:
             unit, field = "%", PercentField
         if field is None:
             return super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
-        label = name
-        for suffix in ("_nano_usd", "_nanocredits", "nanocredits_", "_basis_points", "nanocredits"):
-            label = label.replace(suffix, "_" if suffix == "nanocredits_" else "")
+        label = _label(db_field, unit)
         default = None if db_field.default is models.NOT_PROVIDED else db_field.default
         return field(
-            label=f"{label.replace('_', ' ').strip().capitalize() or 'Amount'}, {unit}",
+            label=label,
             required=not (db_field.blank or default == 0),
             initial=default,
             help_text=db_field.help_text,
             empty_value="0" if default == 0 else "",
         )
+
+
+def _label(column: models.Field[Any, Any], unit: str) -> str:
+    """The column's own name for people, or its name without the unit, and the unit after it."""
+    plain_name = column.name.replace("_", " ")
+    if column.verbose_name != plain_name:
+        return str(column.verbose_name).capitalize()
+    for word in ("nano usd", "nanocredits", "basis points"):
+        plain_name = plain_name.replace(word, "").replace("  ", " ")
+    return f"{plain_name.strip().capitalize() or 'Amount'}, {unit}"
 
 
 class PageForm(forms.Form):

@@ -48,7 +48,6 @@ def test_a_plan_is_drafted_in_credits_and_per_cent_and_activated(owner: Client) 
     plan = PricePlan.objects.get()
     form = {
         "plan": plan.pk,
-        "number": 1,
         "nanocredits_per_usd": "12.5",
         "monthly_minimum_nanocredits": "",
         "partial_share_basis_points": "62.5",
@@ -215,6 +214,13 @@ def test_profit_and_past_jobs_under_another_plan(owner: Client, alice: factories
     assert "=cmd" in page
     text = owner.get("/admin/jobs/profitday/?group_by=job_type&format=csv").content.decode()
     assert text.splitlines()[1].startswith("'=cmd,1,0,1,0,1000")
+    deferred = owner.get("/admin/jobs/profitday/deferred-revenue/").content.decode()
+    assert "closing usd" in deferred
+    assert (
+        "promotional"
+        in owner.get("/admin/jobs/profitday/deferred-revenue/?format=csv").content.decode()
+    )
+    assert "No cost per job" in owner.get("/admin/jobs/profitday/cost-drift/").content.decode()
     assert "one of" in owner.get("/admin/jobs/profitday/?group_by=x").content.decode()
     version = plans.ensure_preset("job_based")
     priced = owner.get(f"/admin/jobs/shadow/reprice/?version={version.pk}").content.decode()
@@ -262,5 +268,11 @@ def test_a_viewer_changes_nothing(client: Client, alice: factories.Company) -> N
 
 
 def test_a_stranger_sees_no_page(client: Client, db: None) -> None:
-    for path in ("jobs/profitday/", "jobs/shadow/reprice/", "billing/account/"):
+    for path in (
+        "jobs/profitday/",
+        "jobs/profitday/deferred-revenue/",
+        "jobs/profitday/cost-drift/",
+        "jobs/shadow/reprice/",
+        "billing/account/",
+    ):
         assert client.get(f"/admin/{path}").status_code == 302
