@@ -49,6 +49,11 @@ class CreditLimit(Body):
     reason: str = Field("", max_length=500)
 
 
+class ChooseWallet(Body):
+    draws_on: Literal["team", "organization"]
+    reason: str = Field("", max_length=500)
+
+
 class AutoRefill(Body):
     kind: Literal["promotional", "subscription"] = "promotional"
     period: Literal["daily", "weekly", "monthly"]
@@ -100,6 +105,12 @@ class EntryView(BaseModel):
 class LimitView(BaseModel):
     balance: Decimal
     credit_limit: Decimal
+
+
+class WalletView(BaseModel):
+    team_id: str
+    draws_on: str
+    balance: Decimal
 
 
 class RefillView(BaseModel):
@@ -233,6 +244,23 @@ def set_credit_limit(operator: Operator, body: CreditLimit, team_id: str) -> dic
         actor=operator.actor,
     )
     return {"balance": from_nano(after.balance), "credit_limit": from_nano(after.credit_limit)}
+
+
+@management(
+    "POST",
+    permission="teams.change_team",
+    body=ChooseWallet,
+    answer=WalletView,
+    summary="Choose the wallet a team draws on",
+)
+def choose_wallet(operator: Operator, body: ChooseWallet, team_id: str) -> dict[str, Any]:
+    """For jobs created from now on; open jobs and granted credits stay where they are."""
+    team = directory.find_team(team_id)
+    directory.set_wallet(
+        team=team, draws_on=body.draws_on, actor=operator.actor, reason=body.reason
+    )
+    balance = ledger.account_of(team).balance_nanocredits
+    return {"team_id": team.slug, "draws_on": team.draws_on, "balance": from_nano(balance)}
 
 
 @management(

@@ -11,6 +11,7 @@ urlpatterns = [
     path("credits/teams/<str:team_id>/adjust", credit_views.adjust_credits),
     path("credits/teams/<str:team_id>/expire", credit_views.expire_lot),
     path("credits/teams/<str:team_id>/limit", credit_views.set_credit_limit),
+    path("credits/teams/<str:team_id>/wallet", credit_views.choose_wallet),
     path("credits/teams/<str:team_id>/low-balance", credit_views.set_thresholds),
     path(
         "credits/teams/<str:team_id>/auto-refill",

@@ -102,7 +102,7 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     )
     autocomplete_fields = ("organization", "default_alias")
     filter_horizontal = ("access_groups",)
-    actions = ("issue_key", "pause", "suspend", "resume")
+    actions = ("issue_key", "pause", "suspend", "resume", "share_wallet", "own_wallet")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("slug", "organization", "status", "draws_on") if obj else ("status",)
@@ -141,6 +141,18 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._set(request, queryset, Team.Status.ACTIVE)
+
+    @admin.action(description="Draw on the organization's wallet", permissions=["change"])
+    def share_wallet(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        self._draw_on(request, queryset, Team.Wallet.ORGANIZATION)
+
+    @admin.action(description="Draw on its own wallet", permissions=["change"])
+    def own_wallet(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
+        self._draw_on(request, queryset, Team.Wallet.TEAM)
+
+    def _draw_on(self, request: HttpRequest, chosen: QuerySet[Team], wallet: Team.Wallet) -> None:
+        for team in chosen:
+            directory.set_wallet(team=team, draws_on=wallet, actor=actor(request))
 
     def _set(self, request: HttpRequest, chosen: QuerySet[Team], status: Team.Status) -> None:
         for team in chosen:

@@ -87,6 +87,29 @@ def set_team_status(*, team: Team, status: Team.Status, actor: str, reason: str 
     team.status = status
 
 
+def set_wallet(*, team: Team, draws_on: str, actor: str, reason: str = "") -> None:
+    """Which account the team's new jobs draw on: its own, or its organization's.
+
+    Jobs that are open keep the one they began with, and so does what was granted. Raises Invalid.
+    """
+    if draws_on not in Team.Wallet.values:
+        raise Invalid("draws_on must be team or organization.", param="draws_on")
+    with transaction.atomic():
+        changed = (
+            Team.objects.filter(pk=team.pk).exclude(draws_on=draws_on).update(draws_on=draws_on)
+        )
+        if changed:
+            audit.record(
+                actor=actor,
+                action="team.wallet",
+                target=f"team:{team.slug}",
+                reason=reason,
+                before=team.draws_on,
+                after=draws_on,
+            )
+    team.draws_on = draws_on
+
+
 def set_organization_status(
     *, organization: Organization, status: Organization.Status, actor: str, reason: str = ""
 ) -> None:

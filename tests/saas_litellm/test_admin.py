@@ -92,6 +92,13 @@ def test_suspending_and_resuming_a_team(owner: Client) -> None:
         assert Team.objects.get().status == status
 
 
+def test_a_team_is_moved_to_its_organizations_wallet_and_back(owner: Client) -> None:
+    team = factories.team()
+    for action, wallet in (("share_wallet", "organization"), ("own_wallet", "team")):
+        owner.post("/admin/teams/team/", {"action": action, "_selected_action": [team.pk]})
+        assert Team.objects.get().draws_on == wallet
+
+
 def test_a_credential_is_sealed_and_never_shown_again(owner: Client) -> None:
     form = {"name": "main", "secret": "sk-very-secret", "api_base": "", "extra": "{}"}
     assert owner.post("/admin/teams/providercredential/add/", form).status_code == 302

@@ -141,6 +141,22 @@ def test_credits_have_a_life(owner: httpx.Client, team: httpx.Client) -> None:
     assert text.splitlines()[0].startswith("month,opening_usd,sold_usd")
 
 
+def test_a_team_draws_on_its_organizations_wallet(owner: httpx.Client, team: httpx.Client) -> None:
+    open_id = team.post("/api/jobs/create", json=JOB).json()["job_id"]
+    path = "/api/credits/teams/alice"
+    moved = owner.post(f"{path}/wallet", json={"draws_on": "organization"}).json()
+    assert (moved["draws_on"], moved["balance"]) == ("organization", 0)
+    new_id = team.post("/api/jobs/create", json=JOB).json()["job_id"]
+    refused = team.post(f"/api/jobs/{new_id}/llm-call", json=ASK)
+    assert code(refused) == (402, "insufficient_credits")
+    assert team.post(f"/api/jobs/{open_id}/llm-call", json=ASK).status_code == 200
+    owner.post(f"{path}/add", json={"credits": 5, "idempotency_key": "shared"})
+    assert team.post(f"/api/jobs/{new_id}/llm-call", json=ASK).status_code == 200
+    assert team.get(f"{path}/balance").json()["balance"] < 5
+    assert Account.objects.get(team__slug="alice").balance_nanocredits < 100 * 10**9
+    assert owner.post(f"{path}/wallet", json={"draws_on": "bank"}).status_code == 422
+
+
 def test_a_budget_refuses_and_is_raised(owner: httpx.Client, team: httpx.Client) -> None:
     job_id = team.post("/api/jobs/create", json=JOB).json()["job_id"]
     budget = {"team_id": "alice", "period": "day", "limit": "0.001"}
@@ -346,7 +362,10 @@ def everything() -> list[tuple[str, str]]:
     path = "/api/credits/teams/alice"
     zero = "00000000-0000-0000-0000-000000000000"
     return [
-        *[("POST", f"{path}/{act}") for act in ("add", "adjust", "expire", "limit", "refund")],
+        *[
+            ("POST", f"{path}/{act}")
+            for act in ("add", "adjust", "expire", "limit", "wallet", "refund")
+        ],
         ("POST", f"{path}/low-balance"),
         ("POST", f"{path}/auto-refill"),
         ("GET", f"{path}/auto-refill"),

@@ -72,6 +72,8 @@ def test_credits_limits_and_schedules(alice: Team) -> None:
     adjusted = run("adjust_credits", "alice", "-130", "--reason", "mistake")
     assert (adjusted["credits"], adjusted["lost"], adjusted["balance"]) == ("-100", "30", "0")
     assert run("set_credit_limit", "alice", "7.5")["credit_limit"] == "7.5"
+    assert run("set_wallet", "alice", "organization")["draws_on"] == "organization"
+    assert run("set_wallet", "alice", "team")["draws_on"] == "team"
     run("set_budget", "week", "3", "--team", "alice", "--soft")
     assert not Budget.objects.get().is_hard
     run("auto_refill", "alice", "10", "monthly", "--cap", "50", "--subscription", "--paid-usd", "1")
