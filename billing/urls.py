@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing import credit_views, plan_views, views
+from billing import budget_views, credit_views, plan_views, views
 from teams.operator_api import by_method
 
 urlpatterns = [
@@ -21,13 +21,13 @@ urlpatterns = [
         "credits/teams/<str:team_id>/auto-refill/<int:refill_id>",
         by_method(DELETE=credit_views.stop_refill),
     ),
-    path("budgets", by_method(GET=credit_views.list_budgets, POST=credit_views.create_budget)),
-    path("budgets/<int:budget_id>", by_method(PATCH=credit_views.change_budget)),
+    path("budgets", by_method(GET=budget_views.list_budgets, POST=budget_views.create_budget)),
+    path("budgets/<int:budget_id>", by_method(PATCH=budget_views.change_budget)),
     path("plans", by_method(GET=plan_views.list_plans, POST=plan_views.create_plan)),
     path("plans/<str:slug>", plan_views.show_plan),
     path("plans/<str:slug>/versions", plan_views.draft_version),
     path("plans/<str:slug>/versions/<int:number>/activate", plan_views.activate_version),
     path("plans/<str:slug>/assign", plan_views.assign_plan),
     path("teams/<str:team_id>/plan", plan_views.choose_plan),
-    path("reports/deferred-revenue", credit_views.deferred_revenue),
+    path("reports/deferred-revenue", budget_views.deferred_revenue),
 ]

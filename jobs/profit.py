@@ -10,95 +10,22 @@ read from ``ProfitDay``, every other day from the work itself, so a report is al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet, Sum, Value
-from django.db.models.functions import TruncDate, TruncMonth
+from django.db.models import F, Sum, Value
+from django.db.models.functions import TruncMonth
 
-from jobs.models import Call, CostLine, Job, ProfitDay, RollupDay
-from saas_litellm.base.money import from_nano
+from jobs.facts import NAMES, Filters, Sums, filtered, midnight, raw_rows
+from jobs.models import Job, ProfitDay, RollupDay
 from saas_litellm.base.refusals import Invalid
 from teams.models import Alias, Deployment, Organization, Team
 
 GROUPS = ("team", "organization", "job_type", "alias", "deployment", "day", "month", "job")
 MAX_JOBS = 1000
-
-
-@dataclass(slots=True)
-class Sums:
-    """What work brought and cost; amounts in nano-USD and nanocredits."""
-
-    jobs: int = 0
-    failed_jobs: int = 0
-    calls: int = 0
-    failed_calls: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    provider_cost_nano_usd: int = 0
-    charged_nanocredits: int = 0
-    price_nano_usd: int = 0
-    refunded_nanocredits: int = 0
-    refunded_nano_usd: int = 0
-    overrun_nanocredits: int = 0
-
-    def add(self, row: dict[str, Any]) -> None:
-        for name in NAMES:
-            setattr(self, name, getattr(self, name) + int(row.get(name) or 0))
-
-    @property
-    def revenue_nano_usd(self) -> int:
-        return self.price_nano_usd - self.refunded_nano_usd
-
-    @property
-    def margin_nano_usd(self) -> int:
-        return self.revenue_nano_usd - self.provider_cost_nano_usd
-
-    @property
-    def margin_percent(self) -> Decimal | None:
-        """Of revenue, to two places, half-even; None without revenue."""
-        if self.revenue_nano_usd <= 0:
-            return None
-        share = Decimal(self.margin_nano_usd) * 100 / self.revenue_nano_usd
-        return share.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "jobs": self.jobs,
-            "failed_jobs": self.failed_jobs,
-            "calls": self.calls,
-            "failed_calls": self.failed_calls,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "cached_tokens": self.cached_tokens,
-            "credits_charged": from_nano(self.charged_nanocredits),
-            "credits_refunded": from_nano(self.refunded_nanocredits),
-            "credits_overrun": from_nano(self.overrun_nanocredits),
-            "revenue_usd": from_nano(self.revenue_nano_usd),
-            "refunds_usd": from_nano(self.refunded_nano_usd),
-            "provider_cost_usd": from_nano(self.provider_cost_nano_usd),
-            "margin_usd": from_nano(self.margin_nano_usd),
-            "margin_percent": self.margin_percent,
-        }
-
-
-NAMES = tuple(named.name for named in fields(Sums))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which work; None: any. Rows without what is filtered by are left out."""
-
-    team: str | None = None
-    organization: str | None = None
-    job_type: str | None = None
-    alias: str | None = None
-    deployment: int | None = None
-    job_id: UUID | None = None
+__all__ = ["GROUPS", "Filters", "Report", "Sums", "open_ranges", "report"]
 
 
 @dataclass(slots=True)
@@ -143,114 +70,13 @@ def report(
     return Report(start, end, group_by, total, named)
 
 
-def raw_rows(
-    start: date, end: date, columns: tuple[str, ...], filters: Filters
-) -> Iterator[dict[str, Any]]:
-    """Sums over the work itself, grouped by columns of ProfitDay (``day`` and dimensions)."""
-    begins, ends = _midnight(start), _midnight(end)
-    if filters.job_id is None and not any(
-        (filters.alias, filters.deployment, filters.job_type, filters.team, filters.organization)
-    ):
-        yield from _corrections(start, end, columns)
-    calls = _filtered(
-        Call.objects.filter(finished_at__gte=begins, finished_at__lt=ends), filters, prefix="job__"
-    )
-    if filters.alias is not None:
-        calls = calls.filter(alias__name=filters.alias)
-    if filters.deployment is not None:
-        calls = calls.filter(deployment=filters.deployment)
-    yield from _grouped(calls, columns, _CALL_COLUMNS, _call_sums())
-    if filters.alias is None and filters.deployment is None:
-        jobs = _filtered(
-            Job.objects.filter(closed_at__gte=begins, closed_at__lt=ends), filters, prefix=""
-        )
-        yield from _grouped(jobs, columns, _JOB_COLUMNS, _job_sums())
-
-
-_CALL_COLUMNS = {
-    "day": TruncDate("finished_at", tzinfo=UTC),
-    "team": F("team_id"),
-    "organization": F("team__organization_id"),
-    "job_type": F("job__job_type"),
-    "alias": F("alias_id"),
-    "deployment": F("deployment_id"),
-}
-_JOB_COLUMNS = {
-    "day": TruncDate("closed_at", tzinfo=UTC),
-    "team": F("team_id"),
-    "organization": F("team__organization_id"),
-    "job_type": F("job_type"),
-    "alias": None,
-    "deployment": None,
-}
-
-
-def _call_sums() -> dict[str, Any]:
-    summed = set(NAMES) - {"jobs", "failed_jobs", "calls", "failed_calls"}
-    failed = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
-    return {
-        "calls": Count("pk"),
-        "failed_calls": Count("pk", filter=failed),
-        **{name: Sum(name) for name in summed},
-    }
-
-
-def _job_sums() -> dict[str, Any]:
-    return {
-        "jobs": Count("pk"),
-        "failed_jobs": Count("pk", filter=Q(status__in=[Job.Status.FAILED, Job.Status.CANCELLED])),
-        "charged_nanocredits": Sum("base_charged_nanocredits"),
-        "price_nano_usd": Sum("base_price_nano_usd"),
-        "refunded_nanocredits": Sum("base_refunded_nanocredits"),
-        "refunded_nano_usd": Sum("base_refunded_nano_usd"),
-        "overrun_nanocredits": Sum("base_overrun_nanocredits"),
-    }
-
-
-def _grouped(
-    rows: QuerySet[Any], columns: tuple[str, ...], sources: dict[str, Any], sums: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """One query; columns and sums are prefixed, for some sums have the name of their column."""
-    chosen = {f"by_{name}": sources[name] for name in columns if sources[name] is not None}
-    named = {f"sum_{name}": expression for name, expression in sums.items()}
-    found: Iterable[dict[str, Any]] = (
-        rows.order_by().annotate(**chosen).values(*chosen).annotate(**named)
-        if chosen
-        else [rows.aggregate(**named)]
-    )
-    for row in found:
-        yield {
-            **dict.fromkeys(columns),
-            **{name.partition("_")[2]: value for name, value in row.items()},
-        }
-
-
-def _corrections(start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    lines = CostLine.objects.filter(call=None, day__gte=start, day__lt=end).order_by()
-    empty = {**dict.fromkeys(columns), "job_type": ""}
-    for day, cost in lines.values_list("day").annotate(Sum("amount_nano_usd")):
-        yield {**empty, "day": day, "provider_cost_nano_usd": cost}
-
-
-def _filtered(rows: QuerySet[Any], filters: Filters, *, prefix: str) -> QuerySet[Any]:
-    if filters.team is not None:
-        rows = rows.filter(team__slug=filters.team)
-    if filters.organization is not None:
-        rows = rows.filter(team__organization__slug=filters.organization)
-    if filters.job_type is not None:
-        rows = rows.filter(**{f"{prefix}job_type": filters.job_type})
-    if filters.job_id is not None:
-        rows = rows.filter(**{f"{prefix}pk" if prefix else "pk": filters.job_id})
-    return rows
-
-
 def _kept_rows(
     start: date, end: date, group_by: str | None, filters: Filters
 ) -> Iterator[dict[str, Any]]:
     if filters.job_id is not None:
         return
     kept = RollupDay.objects.filter(is_dirty=False).values("day")
-    rows = _filtered(
+    rows = filtered(
         ProfitDay.objects.filter(day__gte=start, day__lt=end, day__in=kept), filters, prefix=""
     )
     if filters.alias is not None:
@@ -309,8 +135,8 @@ def _by_job(start: date, end: date, filters: Filters) -> Report:
     """Closed jobs one by one, the greatest loss first; at most MAX_JOBS of them."""
     if filters.alias is not None or filters.deployment is not None:
         raise Invalid("Jobs cannot be listed by alias or deployment.", param="group_by")
-    jobs = _filtered(
-        Job.objects.filter(closed_at__gte=_midnight(start), closed_at__lt=_midnight(end)),
+    jobs = filtered(
+        Job.objects.filter(closed_at__gte=midnight(start), closed_at__lt=midnight(end)),
         filters,
         prefix="",
     )
@@ -362,12 +188,3 @@ def _named(group_by: str, rows: dict[Any, Sums]) -> list[tuple[str, Sums]]:
             )
     shown = [(str(names.get(key, key or _NO_NAME[group_by])), sums) for key, sums in rows.items()]
     return sorted(shown, key=lambda row: (-row[1].revenue_nano_usd, row[0]))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=UTC)
-
-
-def columns() -> Iterable[str]:
-    """The columns of a row as CSV, after its key."""
-    return Sums().as_json()

@@ -15,9 +15,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, Min
 
-from jobs import profit
+from jobs import facts, profit
+from jobs.facts import NAMES, Filters
 from jobs.models import Call, CostLine, Job, ProfitDay, RollupDay
-from jobs.profit import NAMES, Filters
 from saas_litellm.base import clock
 
 # What ended before midnight has committed by then.
@@ -100,7 +100,7 @@ _COLUMNS = ("team_id", "job_type", "alias_id", "deployment_id")
 
 def _sums_of(day: date) -> dict[tuple[Any, ...], dict[str, int]]:
     sums: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(NAMES, 0))
-    for row in profit.raw_rows(day, day + timedelta(days=1), _DIMENSIONS, Filters()):
+    for row in facts.raw_rows(day, day + timedelta(days=1), _DIMENSIONS, Filters()):
         key = tuple(row[name] for name in _DIMENSIONS)
         for name in NAMES:
             sums[key][name] += int(row.get(name) or 0)
