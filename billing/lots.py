@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Max, Q, Sum
+from django.db.models import F, Max, OuterRef, Q, Subquery, Sum
 
 from billing.models import Account, Draw, Entry, Fold, Grant, Lot
 from saas_litellm.base.money import divide_half_even
@@ -188,13 +188,15 @@ def live_lots(account: Account) -> list[Lot]:
 
 def fold_all(account_ids: Iterable[int] | None = None) -> int:
     """Fold every account (of these) with entries beyond its cursor; returns how many it folded."""
-    entries = Entry.objects.order_by()
+    newest = Entry.objects.filter(account=OuterRef("pk")).order_by("-id").values("pk")[:1]
+    # An index look-up for each account: the ledger itself is not gone through.
+    accounts = Account.objects.annotate(newest=Subquery(newest)).filter(
+        Q(fold=None, newest__isnull=False) | Q(fold__entry_id__lt=F("newest"))
+    )
     if account_ids is not None:
-        entries = entries.filter(account__in=account_ids)
-    newest = dict(entries.values_list("account_id").annotate(Max("id")))
-    folded = dict(Fold.objects.values_list("account_id", "entry_id"))
-    behind = [pk for pk, entry_id in newest.items() if folded.get(pk, 0) < entry_id]
-    for account in Account.objects.filter(pk__in=behind):
+        accounts = accounts.filter(pk__in=account_ids)
+    behind = list(accounts)
+    for account in behind:
         fold(account)
     return len(behind)
 

@@ -6,10 +6,17 @@ import calendar
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
+from django.db.models import Q, QuerySet, Sum
 
 from billing import ledger, plans
-from billing.models import Account, Entry, MonthlyMinimum, PlanVersion
+from billing.models import (
+    Account,
+    Entry,
+    MonthlyMinimum,
+    PlanAssignment,
+    PlanVersion,
+    PricePlan,
+)
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.money import divide_half_even
 from teams.models import Organization, Team
@@ -25,15 +32,27 @@ def charge_due() -> int:
     asking = PlanVersion.objects.filter(
         activated_at__isnull=False, monthly_minimum_nanocredits__gt=0, effective_from__lt=ended
     )
-    if not asking.exists():
+    plans_asking = {version.plan_id for version in asking}
+    if not plans_asking:
         return 0
     teams = (
-        Team.objects.filter(created_at__lt=ended)
+        _maybe_on(plans_asking)
+        .filter(created_at__lt=ended)
         .exclude(organization__status=Organization.Status.CLOSED)
         .exclude(pk__in=MonthlyMinimum.objects.filter(month=month).values("team"))
         .select_related("organization")
     )
     return sum(charge(team=team, month=month) is not None for team in teams.iterator(500))
+
+
+def _maybe_on(plan_ids: set[int]) -> QuerySet[Team]:
+    """Teams that one of these plans was ever assigned to, or every team if it is the default."""
+    if PricePlan.objects.filter(pk__in=plan_ids, is_default=True).exists():
+        return Team.objects.all()
+    assigned = PlanAssignment.objects.filter(plan__in=plan_ids)
+    return Team.objects.filter(
+        Q(pk__in=assigned.values("team")) | Q(organization__in=assigned.values("organization"))
+    )
 
 
 def charge(*, team: Team, month: date) -> MonthlyMinimum | None:

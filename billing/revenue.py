@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Case, Sum, Value, When
+from django.db.models.functions import TruncMonth
 
 from billing import lots
 from billing.models import Draw, Entry, Grant
@@ -23,7 +24,6 @@ RECONCILES = (
     "closing = opening + sold - earned - breakage + refunded. charged_at_plan_rates is the profit"
     " report's revenue; it differs from earned by what promotional credits and discounts paid for."
 )
-_EARNING = {Draw.Kind.CHARGE, Draw.Kind.REPAYMENT, Draw.Kind.ADJUSTMENT}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,33 +83,44 @@ def header() -> list[str]:
 
 
 def _add_grants(months: dict[str, Month], accounts: list[int] | None) -> None:
-    grants = Grant.objects.select_related("entry").exclude(kind=Grant.Kind.REFUND)
+    grants = Grant.objects.exclude(kind=Grant.Kind.REFUND).order_by()
     if accounts is not None:
         grants = grants.filter(entry__account__in=accounts)
-    for grant in grants.iterator(2000):
-        month = months[_month(grant.entry.created_at)]
-        month.sold_nano_usd += grant.paid_nano_usd
-        if grant.paid_nano_usd:
-            month.sold_nanocredits += grant.entry.amount_nanocredits
-        else:
-            month.promotional_nanocredits += grant.entry.amount_nanocredits
+    rows = (
+        grants.annotate(
+            month=TruncMonth("entry__created_at", tzinfo=UTC),
+            is_paid=Case(When(paid_nano_usd__gt=0, then=Value(True)), default=Value(False)),
+        )
+        .values_list("month", "is_paid")
+        .annotate(paid=Sum("paid_nano_usd"), amount=Sum("entry__amount_nanocredits"))
+    )
+    for at, is_paid, paid, amount in rows:
+        month = months[_month(at)]
+        month.sold_nano_usd += paid
+        month.sold_nanocredits += amount if is_paid else 0
+        month.promotional_nanocredits += 0 if is_paid else amount
 
 
 def _add_draws(months: dict[str, Month], accounts: list[int] | None) -> None:
-    draws = Draw.objects.exclude(kind=Draw.Kind.TRANSFER)
+    draws = Draw.objects.exclude(kind=Draw.Kind.TRANSFER).order_by()
     if accounts is not None:
         draws = draws.filter(lot__account__in=accounts)
-    for draw in draws.iterator(2000):
-        month = months[_month(draw.at)]
-        if draw.kind == Draw.Kind.EXPIRY:
-            month.breakage_nano_usd += draw.paid_nano_usd
-            month.expired_nanocredits += draw.amount_nanocredits
-        elif draw.kind == Draw.Kind.REFUND:
-            month.refunded_nano_usd -= draw.paid_nano_usd
-            month.refunded_nanocredits -= draw.amount_nanocredits
-        elif draw.kind in _EARNING:
-            month.earned_nano_usd += draw.paid_nano_usd
-            month.consumed_nanocredits += draw.amount_nanocredits
+    rows = (
+        draws.annotate(month=TruncMonth("at", tzinfo=UTC))
+        .values_list("month", "kind")
+        .annotate(paid=Sum("paid_nano_usd"), amount=Sum("amount_nanocredits"))
+    )
+    for at, kind, paid, amount in rows:
+        month = months[_month(at)]
+        if kind == Draw.Kind.EXPIRY:
+            month.breakage_nano_usd += paid
+            month.expired_nanocredits += amount
+        elif kind == Draw.Kind.REFUND:
+            month.refunded_nano_usd -= paid
+            month.refunded_nanocredits -= amount
+        else:
+            month.earned_nano_usd += paid
+            month.consumed_nanocredits += amount
 
 
 def _add_charges(months: dict[str, Month], accounts: list[int] | None) -> None:

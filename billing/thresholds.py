@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from django.db import transaction
+from django.db.models import F, OuterRef, Subquery
 
 from billing.models import Account, BalanceThreshold, Entry
 from saas_litellm.base import alarms, audit, clock
@@ -51,9 +52,11 @@ def fire() -> int:
     """Sound each crossing since the last look; returns how many. Any number of workers may run."""
     fired = 0
     by_account: dict[int, list[BalanceThreshold]] = defaultdict(list)
-    for threshold in BalanceThreshold.objects.select_related(
-        "account__team", "account__organization"
-    ):
+    newest = Entry.objects.filter(account=OuterRef("account")).order_by("-id").values("pk")[:1]
+    behind = BalanceThreshold.objects.annotate(newest=Subquery(newest)).filter(
+        checked_entry_id__lt=F("newest")
+    )
+    for threshold in behind.select_related("account__team", "account__organization"):
         by_account[threshold.account_id].append(threshold)
     for account_id, thresholds in by_account.items():
         since = min(threshold.checked_entry_id for threshold in thresholds)

@@ -27,11 +27,11 @@ CHORES: Mapping[str, Callable[[], int]] = {
     "expired lots": expiry.expire_due,
     "low balances": thresholds.fire,
     "budgets reached": budgets.alert,
-    "monthly minimums": minimums.charge_due,
     "days of profit": rollups.roll_due,
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {
+    "monthly minimums": minimums.charge_due,
     "shadow days": shadows.price_due,
     "thin margins": margins.sound,
     "cost drifts": drift.sound,

@@ -105,6 +105,7 @@ class LotInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 class AccountAdmin(ReadOnlyAdmin):
     list_display = ("owner", "balance", "held", "available", "runs_dry_in")
     list_select_related = ("team", "organization")
+    list_per_page = 25
     search_fields = ("team__slug", "organization__slug")
     fields = ("owner", "balance", "held", "credit_limit", "available", "runs_dry_in", "last_lines")
     readonly_fields = fields

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import CallPrice, JobPrice, Measure, Plan
+from billing.tiers import Tier, Tiers
 from saas_litellm.base.money import NANO
 
 TEN_PER_USD = 10 * NANO
@@ -16,7 +19,7 @@ def plan(*rules: CallPrice, flat: tuple[JobPrice, ...] = ()) -> Plan:
     return Plan(version_id=1, nanocredits_per_usd=TEN_PER_USD, job_rules=flat, call_rules=rules)
 
 
-def rule(kind: str = "markup", **more: int | str) -> CallPrice:
+def rule(kind: str = "markup", **more: Any) -> CallPrice:
     return CallPrice(**{"job_type": "", "alias": "", "kind": kind, **more})  # type: ignore[arg-type]
 
 
@@ -106,3 +109,24 @@ def test_the_worst_case_covers_any_share_of_cached_tokens(
     real = measure(tokens_in=tokens, cached=int(tokens * share), out=out)
     worst = of.worst_call_price(job_type="x", alias="chat", measure=real)
     assert price(of, real) <= worst
+
+
+def test_a_cached_answer_costs_its_share_of_the_full_price() -> None:
+    cached = Measure(
+        provider_cost_nano_usd=1_240_000,
+        input_tokens=1000,
+        cached_tokens=0,
+        output_tokens=0,
+        is_cache_hit=True,
+    )
+    assert price(plan(rule()), cached) == 0  # unless the plan says otherwise
+    assert price(plan(rule(cache_hit_basis_points=2500)), cached) == 3_100_000
+    by_tiers = Tiers(mode="graduated", tiers=(Tier(up_to=None, nanocredits=NANO),), unit=1000)
+    tiered = rule("tiered", tiers=by_tiers, cache_hit_basis_points=5000)
+    assert price(plan(tiered), cached) == NANO // 2
+
+
+def test_a_minimum_per_call_holds_for_every_kind_of_rule() -> None:
+    tiny = measure(cost=1, tokens_in=1)
+    assert price(plan(rule(minimum_nanocredits=500)), tiny) == 500
+    assert price(plan(rule("tokens", minimum_nanocredits=500)), tiny) == 500
