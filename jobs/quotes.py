@@ -29,6 +29,8 @@ VALID_FOR = timedelta(hours=1)
 # Enough of the recent past to know the 95th percentile, and no more.
 BASIS_JOBS = 200
 BASIS_DAYS = 90
+# How many calls a quote may price again, for jobs made under another plan.
+MOST_CALLS = 2000
 # With fewer jobs than this, history says too little: the worst case is quoted instead.
 LEAST_JOBS = 20
 # How far a quoted job may go beyond the costs that were foreseen, at the founder's expense.
@@ -104,23 +106,30 @@ def find(*, team: Team, quote_id: UUID, job_type: str) -> Quote:
 
 
 def history_of(*, team: Team, job_type: str, plan: Plan) -> History:
-    """The team's latest completed jobs of that type, priced by ``plan``.
+    """The team's latest completed jobs of that type, as ``plan`` prices them.
 
-    Tier counts are left out: each job is priced as if the month began with it.
+    A job of the same version has its price in the books. Any other is priced again, as if the
+    month began with it; only the latest are, as far as MOST_CALLS go.
     """
     since = clock.now() - timedelta(days=BASIS_DAYS)
     jobs = Job.objects.filter(
         team=team, job_type=job_type, status=Job.Status.COMPLETED, closed_at__gte=since
     ).order_by("-closed_at")[:BASIS_JOBS]
-    ids = [job.pk for job in jobs]
-    priced = [
-        (repricing.reprice_job(plan=plan, job=job, counts=repricing.Counts()), job)
-        for job in repricing.with_calls(Job.objects.filter(pk__in=ids))
-    ]
+    prices, again, calls = [], [], 0
+    for job in jobs:
+        if job.plan_version_id == plan.version_id:
+            prices.append(max(0, job.net_nanocredits + job.overrun_nanocredits))
+            continue
+        calls += job.successful_calls + job.failed_calls
+        if calls <= MOST_CALLS:
+            again.append(job.pk)
+    for job in repricing.with_calls(Job.objects.filter(pk__in=again)):
+        repriced = repricing.reprice_job(plan=plan, job=job, counts=repricing.Counts())
+        prices.append(max(0, repriced.candidate_nanocredits))
     return History(
-        prices=tuple(sorted(repriced.candidate_nanocredits for repriced, _ in priced)),
-        most_calls=max((job.successful_calls + job.failed_calls for _, job in priced), default=0),
-        dearest_cost_nano_usd=max((job.provider_cost_nano_usd for _, job in priced), default=0),
+        prices=tuple(sorted(prices)),
+        most_calls=max((job.successful_calls + job.failed_calls for job in jobs), default=0),
+        dearest_cost_nano_usd=max((job.provider_cost_nano_usd for job in jobs), default=0),
     )
 
 

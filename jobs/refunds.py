@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Sum
 
 from billing import ledger
 from billing.models import Entry
@@ -87,9 +87,11 @@ def spread(*, job: Job, nanocredits: int, reason: str, actor: str, key: str) -> 
     charges = Entry.objects.filter(
         account=job.account_id, kind=Entry.Kind.CHARGE, reference__in=references
     ).order_by("-id")
+    before = Entry.objects.filter(corrects__in=charges, kind=Entry.Kind.REFUND).order_by()
+    refunded = dict(before.values_list("corrects_id").annotate(Sum("amount_nanocredits")))
     entries: list[Entry] = []
     for number, charge in enumerate(charges):
-        left = -charge.amount_nanocredits - _refunded(charge)
+        left = -charge.amount_nanocredits - refunded.get(charge.pk, 0)
         amount = min(left, nanocredits)
         if amount <= 0:
             continue
@@ -154,11 +156,6 @@ def _give_back(
     elif job.closed_at is not None:
         rollups.mark_dirty([job.closed_at.date()])
     return entry
-
-
-def _refunded(charge: Entry) -> int:
-    refunds = Entry.objects.filter(corrects=charge, kind=Entry.Kind.REFUND)
-    return sum(refunds.values_list("amount_nanocredits", flat=True))
 
 
 def _stored(idempotency_key: str) -> str:

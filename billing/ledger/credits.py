@@ -51,10 +51,13 @@ def grant(
         raise BadAmount(param="credits")
     if not 0 <= paid_nano_usd <= MAX_AMOUNT:
         raise BadAmount("What was paid must be 0 or more.", param="paid_usd")
+    _check_texts(reason, idempotency_key)
     with transaction.atomic():
         # The lock queues a second request with the same key behind this one.
         wallet.lock(account.pk)
-        earlier = _earlier(account, idempotency_key)
+        # A space of its own: no key that a caller thinks of can stand in a settlement's way.
+        key = f"grant:{idempotency_key}"
+        earlier = _earlier(account, key)
         if earlier is not None:
             return _same_grant(earlier, amount_nanocredits, paid_nano_usd)
         if expires_at is not None and expires_at <= clock.now():
@@ -66,7 +69,7 @@ def grant(
             reference="topup",
             reason=reason,
             actor=actor,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
         )
         Grant.objects.create(
             entry=entry,
@@ -90,6 +93,7 @@ def refund(
         raise Invalid("Only a charge can be refunded.", param="entry")
     if not 0 < amount_nanocredits <= MAX_AMOUNT:
         raise BadAmount(param="credits")
+    _check_texts(reason, idempotency_key)
     with transaction.atomic():
         wallet.lock(charge.account_id)
         earlier = _earlier(charge.account, idempotency_key)
@@ -139,13 +143,15 @@ def adjust(
         raise BadAmount("The amount must not be 0, and within range.", param="credits")
     if not reason.strip():
         raise Invalid("An adjustment needs a reason.", param="reason")
+    _check_texts(reason, idempotency_key)
     with transaction.atomic():
         available = wallet.lock(account.pk).available
-        earlier = _earlier_adjustment(account, idempotency_key, amount_nanocredits)
+        key = f"adjustment:{idempotency_key}"
+        earlier = _earlier_adjustment(account, key, amount_nanocredits)
         if earlier is not None:
             return earlier
         taken = max(amount_nanocredits, -max(0, available))
-        named = {"reason": reason, "actor": actor, "idempotency_key": idempotency_key}
+        named = {"reason": reason, "actor": actor, "idempotency_key": key}
         entry = loss = None
         if taken:
             entry = _enter(account, Entry.Kind.ADJUSTMENT, taken, reference="adjustment", **named)
@@ -229,6 +235,13 @@ def _enter(account: Account, kind: str, amount: int, **columns: Any) -> Entry:
         **columns,
     )
     return entry
+
+
+def _check_texts(reason: str, idempotency_key: str) -> None:
+    if len(reason) > 500:
+        raise Invalid("The reason may have 500 characters at most.", param="reason")
+    if not 0 < len(idempotency_key) <= 150:
+        raise Invalid("An idempotency key has 1 to 150 characters.", param="idempotency_key")
 
 
 def _earlier(account: Account, idempotency_key: str) -> Entry | None:

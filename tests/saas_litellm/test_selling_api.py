@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from teams import operators
 from teams.models import OperatorKey, Team, User
 from tests import factories
 from tests.conftest import Live
+from tests.providers.server import ProviderServer, Reply
 
 JOB = {"team_id": "alice", "job_type": "contract"}
 ASK = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50}
@@ -182,6 +185,34 @@ def test_a_budget_refuses_and_is_raised(owner: httpx.Client, team: httpx.Client)
     ):
         assert owner.post("/api/budgets", json=wrong).status_code == 422
     assert code(owner.post("/api/budgets", json={**budget, "team_id": "nobody"}))[0] == 404
+
+
+def test_a_budget_for_five_holds_over_two_processes(
+    owner: httpx.Client, alice: factories.Company, spawned: Any, provider: ProviderServer
+) -> None:
+    factories.serve(
+        alice.team, alias="slow", model="openai/gpt-4o-mini", api_base=provider.openai_base
+    )
+    provider.default = Reply(text="x", first_delay=2)
+    ask = {**ASK, "model": "slow"}
+    urls = [spawned().url, spawned().url]
+    with httpx.Client(base_url=urls[0], headers=alice.headers, timeout=60) as client:
+        job_id = client.post("/api/jobs/create", json=JOB).json()["job_id"]
+    capped = {**JOB, "max_credits": "0.000001"}
+    with httpx.Client(base_url=urls[0], headers=alice.headers, timeout=60) as client:
+        tiny = client.post("/api/jobs/create", json=capped).json()["job_id"]
+        refused = client.post(f"/api/jobs/{tiny}/llm-call", json=ask).json()["error"]
+    limit = str(Decimal(str(refused["credits_needed"])) * 5)
+    owner.post("/api/budgets", json={"team_id": "alice", "period": "month", "limit": limit})
+
+    def call(number: int) -> int:
+        with httpx.Client(base_url=urls[number % 2], headers=alice.headers, timeout=60) as client:
+            return client.post(f"/api/jobs/{job_id}/llm-call", json=ask).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        statuses = sorted(pool.map(call, range(24)))
+    assert statuses == [200] * 5 + [402] * 19
+    assert len(provider.requests) == 5
 
 
 def alice_key() -> str:
