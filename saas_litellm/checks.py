@@ -86,6 +86,19 @@ def check_processes(**_: Any) -> list[CheckMessage]:
     return found
 
 
+@register(Tags.caches)
+def check_limits(**_: Any) -> list[CheckMessage]:
+    if settings.LIMITS_WITHOUT_REDIS not in {"local", "allow", "refuse"}:
+        return [
+            Error(
+                "LIMITS_WITHOUT_REDIS is none of local, allow and refuse.",
+                hint="Unset it to count in each process while Redis is away.",
+                id="saas.E012",
+            )
+        ]
+    return []
+
+
 @register(Tags.database)
 def check_threads(**_: Any) -> list[CheckMessage]:
     if not settings.EMBEDDED and settings.DATABASE_THREADS > settings.DATABASE_POOL_MAX_SIZE:
@@ -154,6 +167,12 @@ def _is_fernet_key(key: str) -> bool:
 
 def refusal_to_serve() -> str:
     """Why this process must not serve, or an empty string; asgi.py asks before anything else."""
-    found = [*check_secrets(), *check_open_demo(), *check_processes(), *check_threads()]
+    found = [
+        *check_secrets(),
+        *check_open_demo(),
+        *check_processes(),
+        *check_limits(),
+        *check_threads(),
+    ]
     wrong = [message for message in found if message.level >= Error("").level]
     return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)

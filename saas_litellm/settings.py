@@ -10,6 +10,7 @@ from pathlib import Path
 
 import django_stubs_ext
 import environ
+from corsheaders.defaults import default_headers
 
 django_stubs_ext.monkeypatch()
 
@@ -66,17 +67,28 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_NAMESPACE = env.str("REDIS_NAMESPACE", default="saas")
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": REDIS_NAMESPACE,
+        }
+    }
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [REDIS_URL]},
+            "CONFIG": {"hosts": [REDIS_URL], "prefix": f"{REDIS_NAMESPACE}:asgi"},
         }
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+REDIS_TIMEOUT_SECONDS = env.float("REDIS_TIMEOUT_SECONDS", default=0.5)
+# What limits do while Redis does not answer: local (each process counts), allow, or refuse.
+LIMITS_WITHOUT_REDIS = env.str("LIMITS_WITHOUT_REDIS", default="local")
 
 # --- The life of a call ----------------------------------------------------------------------
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=8 * 1024 * 1024)
@@ -85,10 +97,20 @@ CALL_DEADLINE_SECONDS = env.int("CALL_DEADLINE_SECONDS", default=600)
 HOLD_GRACE_SECONDS = env.int("HOLD_GRACE_SECONDS", default=60)
 FIRST_CHUNK_SECONDS = env.float("FIRST_CHUNK_SECONDS", default=10.0)
 KEEP_ALIVE_SECONDS = env.float("KEEP_ALIVE_SECONDS", default=15.0)
+# How often a deployment that failed in passing is asked again before the next one is.
+CALL_RETRIES = env.int("CALL_RETRIES", default=1)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1.0)
 SHUTDOWN_GRACE_SECONDS = env.float("SHUTDOWN_GRACE_SECONDS", default=20.0)
 JOB_IDLE_HOURS = env.int("JOB_IDLE_HOURS", default=24)
 SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
+
+# The longest answer that an Idempotency-Key replays.
+REPLAY_MAX_BYTES = env.int("REPLAY_MAX_BYTES", default=512 * 1024)
+
+# The longest answer that the response cache keeps, and how much of it one process keeps in memory
+# where there is no Redis.
+CACHE_ENTRY_BYTES = env.int("CACHE_ENTRY_BYTES", default=256 * 1024)
+CACHE_LOCAL_BYTES = env.int("CACHE_LOCAL_BYTES", default=64 * 1024 * 1024)
 
 # --- Django ----------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -174,7 +196,27 @@ WHITENOISE_USE_FINDERS = DEBUG
 # --- Browsers --------------------------------------------------------------------------------
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/(api|v1)/"
-CORS_EXPOSE_HEADERS = ["X-Request-Id", "Retry-After"]
+CORS_ALLOW_HEADERS = [
+    *default_headers,
+    "idempotency-key",
+    "x-api-key",
+    "x-job-id",
+    "x-job-type",
+]
+CORS_EXPOSE_HEADERS = [
+    "X-Request-Id",
+    "Retry-After",
+    "Idempotent-Replayed",
+    "X-Job-Id",
+    "X-Call-Id",
+    "X-Credits-Charged",
+    "X-Credits-Remaining",
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True

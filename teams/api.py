@@ -20,11 +20,13 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rest_framework.views import APIView
 
-from saas_litellm.base import http
+from saas_litellm.base import http, idempotency
 from saas_litellm.base.bridge import in_database
+from saas_litellm.base.idempotency import Claim
 from saas_litellm.base.refusals import Invalid, MethodNotAllowed, NotFound, Refusal, Unauthenticated
-from teams import directory, keys
+from teams import directory, keys, operators
 from teams.models import ApiKey, Team
+from teams.operators import Operator
 from teams.refusals import TeamMismatch
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,13 +59,23 @@ class ErrorAnswer(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A team at work: by one of its keys, or by none in the open local demo."""
+    """A team at work: by one of its keys, an operator for it, or nobody in the open local demo."""
 
     team: Team
     api_key: ApiKey | None
+    operator: Operator | None = None
+
+    @property
+    def name(self) -> str:
+        """Whose idempotency keys these are: a team's keys share theirs, an operator's do not."""
+        if self.operator is not None:
+            return f"operator:{self.operator.user.pk}:team:{self.team.pk}"
+        return f"team:{self.team.pk}"
 
     @property
     def actor(self) -> str:
+        if self.operator is not None:
+            return self.operator.actor
         return f"key:{self.api_key.prefix}" if self.api_key else f"demo:{self.team.slug}"
 
 
@@ -73,33 +85,47 @@ class Signature:
 
     bearer: str | None
     is_open_demo: bool
+    # X-Team-Id: whom an operator's key acts for where neither body nor path says so.
+    team_header: str | None = None
 
     def caller(self, *, team_slug: str | None, owner_slug: Callable[[], str | None]) -> Caller:
         """Sync. ``team_slug`` is the body's; ``owner_slug`` finds the owner of what the path names.
 
-        Raises Unauthenticated and its kin, TeamMismatch, or NotFound (the demo's unknown team).
+        Raises Unauthenticated and its kin, TeamMismatch, Forbidden (an operator who may not act for
+        teams), or NotFound (an operator's or the demo's unknown team).
         """
-        if self.bearer is not None:
+        operator: Operator | None = None
+        if self.bearer is not None and self.bearer.startswith(operators.PREFIX):
+            operator = operators.authenticate(self.bearer)
+            operator.require("teams.act_for_team")
+        elif self.bearer is not None:
             key = keys.authenticate(self.bearer)
             if team_slug is not None and team_slug != key.team.slug:
                 raise TeamMismatch(param="team_id")
             return Caller(team=key.team, api_key=key)
-        slug = team_slug or owner_slug()
+        slug = team_slug or owner_slug() or self.team_header
         if slug is None:
-            raise NotFound
+            raise NotFound("Say which team: in team_id, or in the header X-Team-Id.")
         team = directory.find_team(slug)
         keys.require_open(team)
-        return Caller(team=team, api_key=None)
+        return Caller(team=team, api_key=None, operator=operator)
 
 
 def signature(request: HttpRequest) -> Signature:
-    """Raises Unauthenticated when there is neither a key nor an open local demo."""
+    """Raises Unauthenticated when there is neither a key nor an open local demo.
+
+    Anthropic's clients send the key as ``x-api-key``.
+    """
+    team_header = request.headers.get("X-Team-Id")
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and bearer.strip():
-        return Signature(bearer=bearer.strip(), is_open_demo=False)
+    bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+    if not scheme:
+        bearer = request.headers.get("X-Api-Key", "").strip()
+    if bearer:
+        return Signature(bearer=bearer, is_open_demo=False, team_header=team_header)
     if scheme or not _is_open_demo(request):
         raise Unauthenticated
-    return Signature(bearer=None, is_open_demo=True)
+    return Signature(bearer=None, is_open_demo=True, team_header=team_header)
 
 
 def parse(model: type[Model], given: Mapping[str, Any]) -> Model:
@@ -154,14 +180,17 @@ def endpoint(
             elif query is not None:
                 given = [parse(query, query_of(request))]
 
-            def work() -> Any:
+            key = idempotency.key_of(request)
+
+            def work() -> HttpResponse:
                 caller = signed.caller(
                     team_slug=getattr(given[0], "team_id", None) if given else None,
                     owner_slug=lambda: owner_slug(path),
                 )
-                return function(caller, *given, **path)
+                claim = key.claim(caller.name) if key else None
+                return answer_once(claim, lambda: function(caller, *given, **path), status)
 
-            return http.answer(await in_database(work), status=status)
+            return await in_database(work)
 
         view.__name__, view.__module__ = function.__name__, function.__module__
         view.__doc__ = function.__doc__
@@ -177,14 +206,46 @@ def endpoint(
     return declare
 
 
+def answer_once(claim: Claim | None, work: Callable[[], Any], status: int) -> HttpResponse:
+    """Do the work of an endpoint, once for an idempotency key. Sync.
+
+    A whole HttpResponse (a file) changes nothing and is made anew.
+    """
+    if claim is None:
+        return _shown(work(), status)
+    result, kept = idempotency.once(claim, work, _text)
+    if result is not None:
+        return _shown(result, status)
+    if not kept:
+        return _shown(work(), status)
+    return HttpResponse(
+        kept,
+        content_type="application/json",
+        status=status,
+        headers={"Idempotent-Replayed": "true"},
+    )
+
+
+def _shown(result: Any, status: int) -> HttpResponse:
+    return result if isinstance(result, HttpResponse) else http.answer(result, status=status)
+
+
+def _text(result: Any) -> str:
+    return "" if isinstance(result, HttpResponse) else http.encode(result).decode()
+
+
 async def guarded(
-    request: HttpRequest, function: Callable[..., Any], path: dict[str, Any]
+    request: HttpRequest,
+    function: Callable[..., Any],
+    path: dict[str, Any],
+    error_body: http.ErrorBody = http.error_body,
 ) -> HttpResponseBase:
     """Answer Refusals here, without the thread hop of Django's exception middleware."""
     try:
         response: HttpResponseBase = await function(request, path)
     except Refusal as refusal:
-        return http.refuse(refusal, request_id=http.request_id(request))
+        request_id = http.request_id(request)
+        return http.refuse(refusal, request_id=request_id, error_body=error_body)
     return response
 
 

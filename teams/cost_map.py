@@ -59,10 +59,14 @@ def load(path: Path | None = None) -> dict[str, Mapping[str, Any]]:
     return entries
 
 
-def chat_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
-    """Every chat model of the map under the string that litellm is called with."""
+# Modes of the map whose prices are per token, and what an alias for them is called.
+KINDS = {"chat": "chat", "completion": "chat", "responses": "chat", "embedding": "embedding"}
+
+
+def priced_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
+    """Every model of the map that is paid by the token, as litellm is called with it."""
     for name, entry in sorted(entries.items()):
-        if entry.get("mode") not in {"chat", "completion", "responses"}:
+        if entry.get("mode") not in KINDS:
             continue
         provider = str(entry.get("litellm_provider", ""))
         model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
@@ -87,7 +91,7 @@ def _prices(entry: Mapping[str, Any]) -> UnitPrices:
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in _FIELDS.values() if name in entry}
+    return {name: entry[name] for name in ("mode", *_FIELDS.values()) if name in entry}
 
 
 def _tier(entry: Mapping[str, Any], suffix: str) -> dict[str, Any]:
@@ -96,7 +100,9 @@ def _tier(entry: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 
 def _rates(entry: Mapping[str, Any]) -> Rates:
-    found = {
+    # An embedding puts no tokens out.
+    found = {"output": 0} if entry.get("mode") == "embedding" else {}
+    found |= {
         ours: femto(Decimal(entry[theirs]))
         for ours, theirs in _FIELDS.items()
         if entry.get(theirs) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from saas_litellm.base import audit, encryption
-from teams.models import ProviderCredential
+from teams.models import Organization, ProviderCredential
 
 
 def save(
@@ -15,11 +15,16 @@ def save(
     actor: str,
     api_base: str = "",
     extra: dict[str, str] | None = None,
+    organization: Organization | None = None,
 ) -> ProviderCredential:
-    """Create or replace a credential; ``api_key`` is encrypted and never readable again."""
+    """Create or replace a credential; ``api_key`` is encrypted and never readable again.
+
+    With an ``organization`` it is that one's own, and shadows the platform's of the same name.
+    """
     with transaction.atomic():
         credential, created = ProviderCredential.objects.update_or_create(
             name=name,
+            organization=organization,
             defaults={
                 "secret_ciphertext": encryption.encrypt(api_key),
                 "api_base": api_base,

@@ -13,12 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from pydantic import AfterValidator, BaseModel, Field
 
-from saas_litellm.base import http
+from saas_litellm.base import http, idempotency
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.money import InexactAmount, nano
 from saas_litellm.base.refusals import Forbidden, Invalid, MethodNotAllowed, Unauthenticated
 from teams import operators
-from teams.api import Body, Query, documented, guarded, json_body, parse, query_of
+from teams.api import Body, Query, answer_once, documented, guarded, json_body, parse, query_of
 from teams.operators import Operator
 
 # Decimals as text or numbers; each is turned into an exact integer by `exact`.
@@ -87,15 +87,15 @@ def management(
             elif query is not None:
                 given = [parse(query, query_of(request))]
 
-            def work() -> Any:
+            key = idempotency.key_of(request)
+
+            def work() -> HttpResponse:
                 operator = operator_behind()
                 operator.require(permission)
-                return function(operator, *given, **path)
+                claim = key.claim(f"operator:{operator.user.pk}") if key else None
+                return answer_once(claim, lambda: function(operator, *given, **path), status)
 
-            result = await in_database(work)
-            if isinstance(result, HttpResponse):
-                return result
-            return http.answer(result, status=status)
+            return await in_database(work)
 
         view.__name__, view.__module__ = function.__name__, function.__module__
         view.__doc__ = function.__doc__

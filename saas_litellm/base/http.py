@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import orjson
@@ -18,8 +19,12 @@ def encode(body: Any) -> bytes:
     return orjson.dumps(body, default=_exact, option=orjson.OPT_UTC_Z)
 
 
-def answer(body: Any, *, status: int = 200) -> HttpResponse:
-    return HttpResponse(encode(body), content_type="application/json", status=status)
+def answer(
+    body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    return HttpResponse(
+        encode(body), content_type="application/json", status=status, headers=headers
+    )
 
 
 def error_body(refusal: Refusal, *, request_id: str) -> dict[str, Any]:
@@ -35,8 +40,18 @@ def error_body(refusal: Refusal, *, request_id: str) -> dict[str, Any]:
     }
 
 
-def refuse(refusal: Refusal, *, request_id: str) -> HttpResponse:
-    response = answer(error_body(refusal, request_id=request_id), status=refusal.status)
+class ErrorBody(Protocol):
+    """How a protocol writes an error."""
+
+    def __call__(self, refusal: Refusal, *, request_id: str) -> dict[str, Any]: ...
+
+
+def refuse(
+    refusal: Refusal, *, request_id: str, error_body: ErrorBody = error_body
+) -> HttpResponse:
+    response = answer(
+        error_body(refusal, request_id=request_id), status=refusal.status, headers=refusal.headers
+    )
     if refusal.retry_after_seconds is not None:
         response["Retry-After"] = str(refusal.retry_after_seconds)
     if refusal.status == 401:

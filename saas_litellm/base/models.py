@@ -67,3 +67,18 @@ class Alarm(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.subject}"
+
+
+class IdempotencyRecord(models.Model):
+    """The first request with an idempotency key, and, once it is done, what answered it."""
+
+    scope = models.CharField(max_length=64, unique=True, help_text="Caller, path and key, hashed.")
+    fingerprint = models.CharField(max_length=64, help_text="What was asked, hashed.")
+    reference = models.CharField(max_length=60, blank=True, help_text="The work it started.")
+    is_done = models.BooleanField(default=False)
+    ciphertext = models.TextField(blank=True, editable=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.reference or self.scope[:12]

@@ -7,6 +7,7 @@ Refusal
 ├── PaymentRequired        402 insufficient_credits, job_cap_exceeded
 ├── NotFound               404 not_found
 ├── Conflict               409 job_closed, calls_in_flight, ...
+├── RateLimited            429 rate_limited
 └── Unavailable            5xx provider_error, model_unavailable, ...
 
 Apps define their own under these; ``code`` is part of the API contract.
@@ -33,11 +34,13 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after_seconds: int | None = None,
         figures: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.message = message or self.default_message
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.figures = dict(figures or {})
+        self.headers = dict(headers or {})
         super().__init__(self.message)
 
 
@@ -104,6 +107,13 @@ class Conflict(Refusal):
     type = "conflict_error"
     code = "conflict"
     default_message = "The state of this object does not allow that."
+
+
+class RateLimited(Refusal):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+    default_message = "Too many requests. Wait as long as Retry-After says."
 
 
 class Unavailable(Refusal):

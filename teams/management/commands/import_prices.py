@@ -22,7 +22,7 @@ class Command(OperatorCommand):
 
     def operate(self, *, dry_run: bool, only: list[str], **options: Any) -> None:
         try:
-            listed = list(cost_map.chat_models(cost_map.load()))
+            listed = list(cost_map.priced_models(cost_map.load()))
         except cost_map.CostMapMissing as error:
             raise CommandError(str(error)) from error
         if only:

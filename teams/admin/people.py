@@ -2,35 +2,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from saas_litellm.base.admin import ReadOnlyAdmin, actor, tell
-from saas_litellm.base.money import from_femto, plain
 from saas_litellm.base.refusals import Refusal
-from teams import credentials, directory, keys, operators
-from teams.models import (
-    AccessGroup,
-    Alias,
-    ApiKey,
-    Deployment,
-    OperatorKey,
-    Organization,
-    ProviderCredential,
-    Team,
-    UnitPrice,
-    User,
-)
-from teams.prices import RATE_NAMES
+from teams import directory, keys, operators
+from teams.models import ApiKey, OperatorKey, Organization, Team, User
 
 admin.site.unregister(Group)
+LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
 
 
 @admin.register(Group)
@@ -50,7 +37,7 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
-    fields = ("slug", "name", "status")
+    fields = ("slug", "name", "status", *LIMITS)
     readonly_fields = ("status",)
     actions = ("suspend", "resume")
 
@@ -99,6 +86,7 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
         "draws_on",
         "default_alias",
         "access_groups",
+        *LIMITS,
     )
     autocomplete_fields = ("organization", "default_alias")
     filter_horizontal = ("access_groups",)
@@ -175,79 +163,6 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("teams.change_apikey")
-
-
-class DeploymentInline(TabularInline):  # type: ignore[misc] # unfold is untyped
-    model = Deployment
-    extra = 0
-    fields = ("model", "credential", "price_key", "priority", "weight", "image_tokens", "is_active")
-
-
-@admin.register(Alias)
-class AliasAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
-    list_display = ("name", "is_active", "default_max_tokens", "max_output_tokens", "description")
-    list_filter = ("is_active",)
-    search_fields = ("name", "description")
-    inlines = (DeploymentInline,)
-
-
-@admin.register(AccessGroup)
-class AccessGroupAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
-    list_display = ("name", "is_active")
-    search_fields = ("name",)
-    filter_horizontal = ("aliases",)
-
-
-class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
-    secret = forms.CharField(
-        widget=forms.PasswordInput(render_value=False),
-        required=False,
-        help_text="The provider's API key. Never shown again; leave empty to keep the stored one.",
-    )
-
-    class Meta:
-        model = ProviderCredential
-        fields = ("name", "api_base", "extra")
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if self.instance.pk is None and not cleaned.get("secret"):
-            self.add_error("secret", "A new credential needs its secret.")
-        return cleaned
-
-
-@admin.register(ProviderCredential)
-class ProviderCredentialAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
-    form = CredentialForm
-    fields = ("name", "secret", "api_base", "extra")
-    list_display = ("name", "api_base", "updated_at")
-    search_fields = ("name",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("name",) if obj else ()
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
-        secret = form.cleaned_data["secret"] or credentials.reveal(obj)
-        saved = credentials.save(
-            name=obj.name,
-            api_key=secret,
-            api_base=obj.api_base,
-            extra=obj.extra,
-            actor=actor(request),
-        )
-        obj.pk, obj._state.adding = saved.pk, False
-
-
-@admin.register(UnitPrice)
-class UnitPriceAdmin(ReadOnlyAdmin):
-    list_display = ("price_key", "usd_per_million_tokens", "source", "effective_from")
-    search_fields = ("price_key",)
-
-    @admin.display(description="USD per million tokens")
-    def usd_per_million_tokens(self, row: UnitPrice) -> str:
-        base = row.rates["base"]
-        shown = [(name, base[name]) for name in RATE_NAMES if name in base]
-        return ", ".join(f"{name} {plain(from_femto(rate) * 10**6)}" for name, rate in shown)
 
 
 @admin.register(OperatorKey)

@@ -1,0 +1,178 @@
+"""Limits shared by all processes: one Lua script a decision, on Redis' own clock.
+
+A single Redis is assumed (the keys of one request would lie on several shards of a cluster).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import redis
+
+from saas_litellm.base.limiter.rules import WINDOW_SECONDS, Admission, Kind, Rule, Standing
+from saas_litellm.base.redis_clients import RedisClients
+
+
+class Script:
+    """A Lua script, and the digest by which Redis remembers it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+# KEYS: one a rule. ARGV: tokens, ticket, lease seconds, window; then kind and limit of each rule.
+# Answers: number of the refusing rule (0: counted), milliseconds to wait, this second; then used
+# and milliseconds to reset of each rule.
+_ADMIT = Script("""
+local clock = redis.call('TIME')
+local second = tonumber(clock[1])
+local now = second + tonumber(clock[2]) / 1000000
+local tokens, ticket = tonumber(ARGV[1]), ARGV[2]
+local lease, window = tonumber(ARGV[3]), tonumber(ARGV[4])
+local refused, wait, used, reset = 0, 0, {}, {}
+local function need(kind)
+  if kind == 'tokens' then return tokens end
+  return 1
+end
+for i, key in ipairs(KEYS) do
+  local kind, limit = ARGV[3 + 2 * i], tonumber(ARGV[4 + 2 * i])
+  local full, until_room = false, window
+  reset[i] = 0
+  if kind == 'in_flight' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    used[i] = redis.call('ZCARD', key)
+    full, until_room = used[i] + 1 > limit, 1
+  else
+    local flat, live, newest = redis.call('HGETALL', key), {}, nil
+    used[i] = 0
+    for j = 1, #flat, 2 do
+      local at, count = tonumber(flat[j]), tonumber(flat[j + 1])
+      if at < second - window then
+        redis.call('HDEL', key, flat[j])
+      else
+        live[#live + 1] = {at, count}
+        used[i] = used[i] + count
+        if newest == nil or at > newest then newest = at end
+      end
+    end
+    if newest then reset[i] = newest + window + 1 - now end
+    full = used[i] + need(kind) > limit
+    if full then
+      table.sort(live, function(a, b) return a[1] < b[1] end)
+      local room = limit - used[i]
+      for _, bucket in ipairs(live) do
+        room = room + bucket[2]
+        if room >= need(kind) then
+          until_room = bucket[1] + window + 1 - now
+          break
+        end
+      end
+    end
+  end
+  if full and refused == 0 then refused, wait = i, until_room end
+end
+if refused == 0 then
+  for i, key in ipairs(KEYS) do
+    local kind = ARGV[3 + 2 * i]
+    if kind == 'in_flight' then
+      redis.call('ZADD', key, now + lease, ticket)
+      redis.call('EXPIRE', key, lease + 1)
+    else
+      redis.call('HINCRBY', key, second, need(kind))
+      redis.call('EXPIRE', key, window + 2)
+      reset[i] = second + window + 1 - now
+    end
+    used[i] = used[i] + need(kind)
+  end
+end
+local answer = {refused, math.ceil(wait * 1000), second}
+for i = 1, #KEYS do
+  answer[#answer + 1] = used[i]
+  answer[#answer + 1] = math.ceil(reset[i] * 1000)
+end
+return answer
+""")
+# KEYS: one a rule. ARGV: second, tokens to add, requests to add, ticket; then the kind of each.
+_CORRECT = Script("""
+local second, tokens, requests, ticket = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+for i, key in ipairs(KEYS) do
+  local kind = ARGV[4 + i]
+  if kind == 'in_flight' then
+    redis.call('ZREM', key, ticket)
+  elseif redis.call('HEXISTS', key, second) == 1 then
+    local added = kind == 'tokens' and tokens or requests
+    if redis.call('HINCRBY', key, second, added) < 0 then redis.call('HSET', key, second, 0) end
+  end
+end
+""")
+
+
+class SharedLimiter:
+    """Raises redis.RedisError or TimeoutError when Redis does not answer in time."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        window: int = WINDOW_SECONDS,
+        namespace: str,
+        timeout_seconds: float = 0.5,
+    ) -> None:
+        self._clients = RedisClients(url)
+        self._window = window
+        self._namespace = namespace
+        self._timeout = timeout_seconds
+
+    async def admit(
+        self, rules: tuple[Rule, ...], *, tokens: int, ticket: str, lease_seconds: int
+    ) -> Admission:
+        given: list[Any] = [tokens, ticket, lease_seconds, self._window]
+        for rule in rules:
+            given += [rule.kind.value, rule.limit]
+        async with asyncio.timeout(self._timeout):
+            answer = await _run(self._clients.get(), _ADMIT, self._keys(rules), given)
+        refused, wait, second, *figures = answer
+        return Admission(
+            ticket=ticket,
+            tokens=tokens,
+            second=second,
+            standings=tuple(
+                Standing(
+                    rule=rule,
+                    remaining=max(0, rule.limit - figures[2 * index]),
+                    reset_seconds=figures[2 * index + 1] / 1000,
+                )
+                for index, rule in enumerate(rules)
+            ),
+            refused=rules[refused - 1] if refused else None,
+            retry_after_seconds=wait / 1000,
+        )
+
+    async def correct(self, admission: Admission, *, tokens: int, requests: int) -> None:
+        rules = tuple(
+            standing.rule
+            for standing in admission.standings
+            if (standing.rule.kind is Kind.IN_FLIGHT)
+            or (standing.rule.kind is Kind.TOKENS and tokens)
+            or (standing.rule.kind is Kind.REQUESTS and requests)
+        )
+        if not rules:
+            return
+        kinds = [rule.kind.value for rule in rules]
+        given = [admission.second, tokens, requests, admission.ticket, *kinds]
+        async with asyncio.timeout(self._timeout):
+            await _run(self._clients.get(), _CORRECT, self._keys(rules), given)
+
+    def _keys(self, rules: tuple[Rule, ...]) -> list[str]:
+        return [f"{self._namespace}:{rule.key}" for rule in rules]
+
+
+async def _run(client: Any, script: Script, keys: list[str], given: list[Any]) -> Any:
+    """One round trip: the script by its digest, and its text only if Redis does not know it."""
+    try:
+        return await client.evalsha(script.digest, len(keys), *keys, *given)
+    except redis.exceptions.NoScriptError:
+        return await client.eval(script.text, len(keys), *keys, *given)

@@ -1,0 +1,31 @@
+"""Who is asking and what they may use.
+
+An organization has teams; a team holds API keys and access groups. A group grants aliases; an
+alias hides ordered deployments, each a litellm model string, a credential and a price sheet.
+"""
+
+from teams.models.people import ApiKey, OperatorKey, Organization, Team, User
+from teams.models.slugs import slug_validator
+from teams.models.supply import (
+    AccessGroup,
+    Alias,
+    Deployment,
+    DeploymentHealth,
+    ProviderCredential,
+    UnitPrice,
+)
+
+__all__ = [
+    "AccessGroup",
+    "Alias",
+    "ApiKey",
+    "Deployment",
+    "DeploymentHealth",
+    "OperatorKey",
+    "Organization",
+    "ProviderCredential",
+    "Team",
+    "UnitPrice",
+    "User",
+    "slug_validator",
+]
