@@ -182,6 +182,9 @@ class Plan:
         if rule.tiers is not None:
             added = self.quantity(job_type=job_type, alias=alias, measure=measure) or 0
             worst = rule.tiers.worst(before=counted_before, quantity=added)
+            if measure.is_cache_hit:
+                # A share of the worst: rounded up, so that the hold covers it.
+                return divide_up(worst * rule.cache_hit_basis_points, BASIS_POINTS)
             return max(worst, rule.minimum_nanocredits)
         return max(
             _priced(

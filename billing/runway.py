@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 
 from django.db.models import Sum
 from django.db.models.functions import TruncDate
@@ -20,7 +21,7 @@ _SPENDING = (Entry.Kind.CHARGE, Entry.Kind.REFUND)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runway:
-    """``days`` at the mean pace; the range at the fastest and the slowest week of the basis.
+    """``days`` at the mean pace; the range at the fastest and the slowest of it and of each week.
 
     None stands for "does not run out": nothing was spent in that time.
     """
@@ -48,11 +49,15 @@ def estimate(*, left_nanocredits: int, spent: dict[date, int], today: date) -> R
     days = [max(0, spent.get(today - timedelta(days=n), 0)) for n in range(basis, 0, -1)]
     window = min(WEEK, basis) or 1
     weeks = [sum(days[n : n + window]) for n in range(len(days) - window + 1)] or [0]
-    left = max(0, left_nanocredits)
+    left, mean = max(0, left_nanocredits), (sum(days), basis or 1)
+    # The mean is one of the paces: each week of an odd stretch may be faster than all of it.
+    paces = [mean, (max(weeks), window), (min(weeks), window)]
+    fastest = max(paces, key=lambda pace: Fraction(*pace))
+    slowest = min(paces, key=lambda pace: Fraction(*pace))
     return Runway(
-        days=_lasts(left, sum(days), basis),
-        days_at_fastest=_lasts(left, max(weeks), window),
-        days_at_slowest=_lasts(left, min(weeks), window),
+        days=_lasts(left, *mean),
+        days_at_fastest=_lasts(left, *fastest),
+        days_at_slowest=_lasts(left, *slowest),
         burn_nanocredits_per_day=sum(days) // basis if basis else 0,
         basis_days=basis,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
@@ -30,14 +31,28 @@ LEAST_CLAMPED_TOKENS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A call as its caller asked for it; ``params`` are allow-listed OpenAI fields."""
+    """A call as its caller asked for it; ``params`` are allow-listed OpenAI fields.
 
-    messages: list[dict[str, Any]]
+    An embedding has ``texts`` (or texts as token ids) in place of messages.
+    """
+
     params: Mapping[str, Any]
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] | list[list[int]] = field(default_factory=list)
+    kind: str = Alias.Kind.CHAT
     model: str | None = None
     purpose: str = ""
     call_metadata: Mapping[str, Any] | None = None
     is_stream: bool = False
+    # Seconds that the caller allows its answer to be kept: 0 not at all, None as the alias says.
+    cache_ttl: int | None = None
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        """What the provider reads, in a form that can be weighed."""
+        return self.messages or [
+            {"content" if isinstance(text, str) else "tokens": text} for text in self.texts
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +63,8 @@ class Placing:
     api_key: ApiKey | None
     order: Order
     resolved: ResolvedAlias
+    call_id: UUID = field(default_factory=uuid4)
+    is_cache_hit: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -55,15 +72,20 @@ class Placing:
 
 
 def output_bound(params: Mapping[str, Any], alias: Alias) -> tuple[str, int]:
-    """The field that bounds one answer's output, and the bound; raises Invalid beyond the alias's."""
-    field = "max_completion_tokens" if params.get("max_completion_tokens") else "max_tokens"
-    asked = params.get(field)
+    """The field that bounds one answer's output, and the bound; raises Invalid beyond the alias's.
+
+    What is not a chat puts no words out: its bound is 0.
+    """
+    if alias.kind != Alias.Kind.CHAT:
+        return "", 0
+    name = "max_completion_tokens" if params.get("max_completion_tokens") else "max_tokens"
+    asked = params.get(name)
     limit = alias.default_max_tokens if asked is None else int(asked)
     if limit > alias.max_output_tokens:
         raise Invalid(
-            f"{field} may be {alias.max_output_tokens} at most for {alias.name}.", param=field
+            f"{name} may be {alias.max_output_tokens} at most for {alias.name}.", param=name
         )
-    return field, limit
+    return name, limit
 
 
 def admit(placing: Placing, *, max_tokens: int) -> Call:
@@ -78,13 +100,16 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
     )
     worst = _worst(placing, max_tokens=max_tokens)
     chosen = placing.resolved.deployments[0]
+    is_hit = placing.is_cache_hit
     call = Call(
+        id=placing.call_id,
         job=job,
         team=job.team,
         api_key=placing.api_key,
         alias=placing.resolved.alias,
-        deployment=chosen.deployment,
+        deployment=None if is_hit else chosen.deployment,
         is_stream=placing.order.is_stream,
+        is_cache_hit=is_hit,
         purpose=placing.order.purpose,
         call_metadata=dict(placing.order.call_metadata or {}),
         created_at=now,
@@ -141,10 +166,11 @@ def _worst(placing: Placing, *, max_tokens: int) -> Estimate:
         plan=placing.plan,
         job_type=placing.job.job_type,
         resolved=placing.resolved,
-        messages=placing.order.messages,
+        messages=placing.order.prompt,
         params=placing.order.params,
         max_tokens=max_tokens,
         counted_before=counted(placing),
+        is_cache_hit=placing.is_cache_hit,
     )
 
 

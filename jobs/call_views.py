@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
-from jobs import calls, closing, lifecycle, metering, presentation, streaming
-from jobs.calls import OpenCall, Order
-from jobs.models import Job
+from jobs import answering, lifecycle, presentation
+from jobs.answering import Style, ttl_of
+from jobs.calls import Order
+from jobs.intake import Errand
 from jobs.schemas import CallRequest, CreateAndCall
+from jobs.streaming import JobWire
 from jobs.views import open_job, owner_slug
-from saas_litellm.base import http
+from saas_litellm.base import http, idempotency
 from saas_litellm.base.refusals import MethodNotAllowed
-from teams.api import Body, Signature, documented, guarded, json_body, signature
+from teams.api import Body, documented, guarded, json_body, signature
 
-Admit = Callable[[], OpenCall]
 _STREAM = {
     (200, "text/event-stream"): OpenApiResponse(
         OpenApiTypes.STR,
@@ -38,7 +38,7 @@ _STREAM = {
 }
 
 
-def _order(body: CallRequest, *, is_stream: bool) -> Order:
+def _order(request: HttpRequest, body: CallRequest, *, is_stream: bool) -> Order:
     return Order(
         messages=body.plain_messages(),
         params=body.openai_params(),
@@ -46,64 +46,38 @@ def _order(body: CallRequest, *, is_stream: bool) -> Order:
         purpose=body.purpose,
         call_metadata=body.call_metadata,
         is_stream=is_stream,
+        cache_ttl=ttl_of(request, body.cache),
     )
 
 
-def _in_job(signed: Signature, order: Order, job_id: UUID) -> Admit:
-    def admit() -> OpenCall:
-        caller = signed.caller(team_slug=None, owner_slug=lambda: owner_slug({"job_id": job_id}))
-        lifecycle.check_metadata(order.call_metadata or {})
-        job = lifecycle.find(team=caller.team, job_id=job_id)
-        return calls.open_call(job=job, api_key=caller.api_key, order=order)
-
-    return admit
-
-
-def _in_new_job(signed: Signature, order: Order, body: CreateAndCall) -> Admit:
-    def admit() -> OpenCall:
-        caller = signed.caller(team_slug=body.team_id, owner_slug=lambda: None)
-        lifecycle.check_metadata(order.call_metadata or {})
-        job = open_job(caller, body, {**body.metadata, **body.job_metadata})
-        try:
-            return calls.open_call(job=job, api_key=caller.api_key, order=order)
-        except Exception:
-            # The caller never learns this job's id, so it must not stay open with credits held.
-            closing.close(
-                job=job,
-                status=Job.Status.FAILED,
-                actor=caller.actor,
-                error_message="its first call was refused",
-            )
-            raise
-
-    return admit
-
-
-async def _plain(admit: Admit, order: Order, *, is_new_job: bool) -> HttpResponseBase:
-    run = metering.start(order=order, admit=admit)
-    answer, call = await metering.finished(run)
-    opened = await run.admitted
-    body = presentation.answered(call=call, alias=opened.alias.name, answer=answer)
-    if is_new_job:
-        body = {**presentation.created(opened.job), "status": Job.Status.IN_PROGRESS, **body}
-        return http.answer(body, status=201)
-    return http.answer(body)
-
-
-async def _streamed(
-    request: HttpRequest, admit: Admit, order: Order, *, is_new_job: bool
-) -> HttpResponseBase:
-    run = metering.start(order=order, admit=admit)
-    opening: dict[str, Any] = {}
-
-    def introduce(opened: OpenCall) -> None:
-        opening.update(presentation.created(opened.job), call_id=opened.call.pk)
-
-    if is_new_job:
-        run.admitted.add_done_callback(
-            lambda done: None if done.cancelled() or done.exception() else introduce(done.result())
+def _errand(
+    request: HttpRequest, body: CallRequest, path: dict[str, Any], *, is_stream: bool
+) -> Errand:
+    """In the job of the path, or in a new one."""
+    signed, order = signature(request), _order(request, body, is_stream=is_stream)
+    key = idempotency.key_of(request)
+    if isinstance(body, CreateAndCall):
+        return Errand(
+            order=order,
+            key=key,
+            who=lambda: signed.caller(team_slug=body.team_id, owner_slug=lambda: None),
+            make_job=lambda caller: open_job(caller, body, {**body.metadata, **body.job_metadata}),
         )
-    return await streaming.respond(run, request_id=http.request_id(request), opening=opening)
+    return Errand(
+        order=order,
+        key=key,
+        who=lambda: signed.caller(team_slug=None, owner_slug=lambda: owner_slug(path)),
+        find_job=lambda caller: lifecycle.find(team=caller.team, job_id=path["job_id"]),
+    )
+
+
+def _style(request: HttpRequest, *, is_new_job: bool) -> Style:
+    request_id = http.request_id(request)
+    return Style(
+        whole=presentation.created_and_answered if is_new_job else presentation.answered,
+        wire=lambda call: JobWire(call, request_id=request_id, is_new_job=is_new_job),
+        status=201 if is_new_job else 200,
+    )
 
 
 def _call_endpoint(
@@ -114,18 +88,11 @@ def _call_endpoint(
     async def place(request: HttpRequest, path: dict[str, Any]) -> HttpResponseBase:
         if request.method != "POST":
             raise MethodNotAllowed
-        signed = signature(request)
+        signature(request)
         given = json_body(request, body)
         assert isinstance(given, CallRequest)
-        order = _order(given, is_stream=is_stream)
-        admit = (
-            _in_new_job(signed, order, given)
-            if isinstance(given, CreateAndCall)
-            else _in_job(signed, order, path["job_id"])
-        )
-        if is_stream:
-            return await _streamed(request, admit, order, is_new_job=is_new_job)
-        return await _plain(admit, order, is_new_job=is_new_job)
+        errand = _errand(request, given, path, is_stream=is_stream)
+        return await answering.answer(errand, _style(request, is_new_job=is_new_job))
 
     async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
         return await guarded(request, place, path)

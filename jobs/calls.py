@@ -6,27 +6,45 @@ the rows are always taken in the order job, call, hold, account.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from django.db import transaction
 
 from billing import ledger
 from billing.models import Hold
-from jobs import admission, charging, costs, lifecycle, rollups
+from jobs import admission, charging, costs, lifecycle, replays, rollups, routing
 from jobs.admission import Order, Placing, output_bound
+from jobs.cache import Policy, Recording
 from jobs.models import Attempt, Call, CostLine, Job
 from jobs.refusals import JobClosed
+from jobs.routing import Candidate, Route
 from jobs.usage import Usage
-from saas_litellm.base import alarms, clock
+from saas_litellm.base import alarms, clock, idempotency
+from saas_litellm.base.idempotency import Claim
+from saas_litellm.base.limiter import Admission
 from saas_litellm.base.refusals import PaymentRequired
 from teams import catalog, keys
-from teams.models import Alias, ApiKey, Deployment
+from teams import health as breakers
+from teams.catalog import PricedDeployment, ResolvedAlias
+from teams.models import Alias, ApiKey, DeploymentHealth
 from teams.prices import UnitPrices
 
-__all__ = ["OpenCall", "Order", "Outcome", "abandon_expired", "dispatch", "open_call", "settle"]
+__all__ = [
+    "OpenCall",
+    "Order",
+    "Outcome",
+    "abandon_expired",
+    "dispatch",
+    "open_call",
+    "settle",
+    "try_again",
+]
+# What a settlement writes besides its result.
+_SETTLED_WITH = ("deployment", "unit_prices", "saved_nano_usd", "quantity_before", "quantity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +54,16 @@ class OpenCall:
     call: Call
     job: Job
     alias: Alias
-    deployment: Deployment
-    api_key: str | None
+    resolved: ResolvedAlias
+    route: Route
     params: Mapping[str, Any]
+    # The idempotency key it holds, if it came with one.
+    claim: Claim | None = None
+    # What is written down of its answer; and whether it plays back instead of asking a provider.
+    recording: Recording | None = None
+    caching: Policy | None = None
+    # How it was counted under its team's limits, which its settlement corrects.
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,29 +76,48 @@ class Outcome:
     # False when the provider turned the request down and so charges nothing for it.
     is_costed: bool = True
     finish_reason: str = ""
+    # What was delivered, for whoever asks again: choices, vectors, or the chunks of a stream.
+    parts: Sequence[Any] = ()
+    # Of a cache hit: the prices that its answer was metered by.
+    unit_prices: Mapping[str, Any] = field(default_factory=dict)
     error_code: str = ""
     first_token_at: datetime | None = None
     provider_request_id: str = ""
     failure: str = ""
+    # Whether the failure tells against the deployment, and the pause that its provider asked for.
+    is_fault: bool = False
+    pause_seconds: float | None = None
     failure_status: int | None = None
     failure_detail: str = ""
 
 
-def open_call(*, job: Job, api_key: ApiKey | None, order: Order) -> OpenCall:
+def open_call(
+    *,
+    job: Job,
+    api_key: ApiKey | None,
+    order: Order,
+    resolved: ResolvedAlias | None = None,
+    claim: Claim | None = None,
+    is_cache_hit: bool = False,
+) -> OpenCall:
     """Resolve, price the worst case and set it aside: job caps first, the wallet last.
 
     Where the plan clamps and the caller left the output's length open, a worst case that credits
     do not cover is made shorter instead of refused. Raises JobClosed, TeamPaused,
     ModelNotAllowed, ModelUnavailable, Invalid, JobCapExceeded, BudgetExceeded,
-    InsufficientCredits; nothing is left behind then.
+    InsufficientCredits; nothing is left behind then. With a ``claim`` it is to be called in a
+    transaction, and raises InProgress when another call holds that claim.
     """
     if not job.is_open:
         raise JobClosed
     keys.require_running(job.team)
-    resolved = catalog.resolve(team=job.team, name=order.model)
+    resolved = resolved or catalog.resolve(team=job.team, name=order.model, kind=order.kind)
     field, max_tokens = output_bound(order.params, resolved.alias)
-    secret = catalog.open_secret(resolved.deployments[0].deployment)
-    placing = Placing(job=job, api_key=api_key, order=order, resolved=resolved)
+    route = Route(()) if is_cache_hit else routing.route(resolved)
+    call_id = uuid4()
+    if claim is not None:
+        idempotency.take(claim, reference=f"call:{call_id}")
+    placing = Placing(job=job, api_key=api_key, order=order, resolved=resolved, call_id=call_id)
     try:
         call = admission.admit(placing, max_tokens=max_tokens)
     except PaymentRequired as refusal:
@@ -85,14 +129,29 @@ def open_call(*, job: Job, api_key: ApiKey | None, order: Order) -> OpenCall:
         call=call,
         job=job,
         alias=resolved.alias,
-        deployment=resolved.deployments[0].deployment,
-        api_key=secret,
-        params={**order.params, field: call.max_output_tokens // int(order.params.get("n") or 1)},
+        resolved=resolved,
+        route=route,
+        claim=claim,
+        params=_bounded(order, field, call),
     )
 
 
-def dispatch(opened: OpenCall) -> Attempt | None:
-    """Record, before the provider is asked, that it may be; None when the call was swept."""
+def _bounded(order: Order, field: str, call: Call) -> dict[str, Any]:
+    """The order's params with each answer's output bounded by what was held."""
+    if not field:
+        return dict(order.params)
+    return {**order.params, field: call.max_output_tokens // int(order.params.get("n") or 1)}
+
+
+def dispatch(opened: OpenCall, candidate: Candidate | None = None) -> Attempt | None:
+    """Record, before the provider is asked, that it may be; None when the call was swept.
+
+    Without a candidate it is the route's first.
+    """
+    if candidate is None:
+        step = opened.route.next()
+        assert step is not None, "a route has a first step"
+        candidate = step.candidate
     now = clock.now()
     with transaction.atomic():
         moved = Call.objects.filter(pk=opened.call.pk, status=Call.Status.HELD).update(
@@ -100,9 +159,31 @@ def dispatch(opened: OpenCall) -> Attempt | None:
         )
         if moved != 1:
             return None
-        return Attempt.objects.create(
-            call_id=opened.call.pk, deployment=opened.deployment, number=1, started_at=now
-        )
+        return _begin(opened, candidate, number=1)
+
+
+def try_again(
+    *, opened: OpenCall, failed: Attempt, outcome: Outcome, candidate: Candidate
+) -> Attempt | None:
+    """Book a failed attempt and record the next one; None when the call was swept or stopped.
+
+    What the failed attempt may have cost is the founder's: no price ever follows from it.
+    """
+    call = opened.call
+    cost = _cost(_prices(opened, failed), outcome)
+    with transaction.atomic():
+        lifecycle.lock(call.job_id)
+        stored = Call.objects.get(pk=call.pk)
+        if stored.status != Call.Status.DISPATCHED:
+            return None
+        _finish_attempt(stored, failed, outcome, cost)
+        if cost:
+            stored.provider_cost_nano_usd += cost
+            stored.save(update_fields=["provider_cost_nano_usd"])
+            lifecycle.account_for_attempt(job_id=call.job_id, cost_nano_usd=cost)
+        attempt = _begin(opened, candidate, number=failed.number + 1)
+    _report(failed, outcome)
+    return attempt
 
 
 def settle(*, opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
@@ -119,24 +200,38 @@ def settle(*, opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Ca
         is_late = stored.status == Call.Status.ABANDONED
         if stored.status not in {*Call.RUNNING, Call.Status.ABANDONED}:
             return stored
-        cost = _cost(stored, outcome) if attempt is not None and outcome.is_costed else 0
-        charge = charging.charge(stored, usage=_charged_usage(outcome), cost=cost, is_late=is_late)
-        reversed_nano_usd = stored.provider_cost_nano_usd if is_late else 0
+        cost = full_cost = 0
+        if attempt is not None:
+            prices = _prices(opened, attempt)
+            stored.deployment_id, stored.unit_prices = attempt.deployment_id, prices.as_json()
+            cost = full_cost = _cost(prices, outcome)
+        elif stored.is_cache_hit and outcome.unit_prices:
+            stored.unit_prices = dict(outcome.unit_prices)
+            full_cost = _cost(UnitPrices.from_json(stored.unit_prices), outcome)
+            stored.saved_nano_usd = full_cost
+        booked = stored.provider_cost_nano_usd
+        estimated = _lift_abandonment(stored, attempt) if is_late else 0
+        charge = charging.charge(
+            stored, usage=_charged_usage(outcome), cost=full_cost, is_late=is_late
+        )
         if is_late:
-            _lift_abandonment(stored, attempt)
             rollups.mark_dirty([stored.finished_at.date()] if stored.finished_at else [])
-        result = _result(outcome, cost, charge)
+        result = _result(outcome, booked - estimated + cost, charge)
         for name, value in result.items():
             setattr(stored, name, value)
-        stored.save(update_fields=[*result, "quantity_before", "quantity"])
+        stored.save(update_fields=[*result, *_SETTLED_WITH])
         if attempt is not None:
             _finish_attempt(stored, attempt, outcome, cost)
+        if opened.claim is not None:
+            replays.settle(opened.claim, call=stored, parts=outcome.parts)
         lifecycle.account_for(
             call=stored,
             freed=None if is_late else admission.reservation_of(stored),
-            correction_nano_usd=reversed_nano_usd,
+            booked_nano_usd=booked,
             is_package=charging.is_package(stored),
         )
+    if attempt is not None:
+        _report(attempt, outcome, health=_health(opened, attempt))
     if charge.overrun_nanocredits:
         alarms.sound(
             kind="call.overrun",
@@ -167,27 +262,73 @@ def _abandon(call_id: Any, job_id: Any) -> bool:
         if call.status not in Call.RUNNING:
             return False
         attempt = call.attempts.order_by("-number").first()
-        cost = call.held_cost_nano_usd if attempt else 0
+        estimate = call.held_cost_nano_usd if attempt else 0
+        booked = call.provider_cost_nano_usd
         call.status = Call.Status.ABANDONED if attempt else Call.Status.FAILED
         call.error_code = "abandoned"
         call.finished_at = clock.now()
-        call.provider_cost_nano_usd = cost
+        call.provider_cost_nano_usd = booked + estimate
         call.save(update_fields=["status", "error_code", "finished_at", "provider_cost_nano_usd"])
         if attempt:
-            _book(call, attempt, CostLine.Kind.ESTIMATE, cost)
+            _book(call, attempt, CostLine.Kind.ESTIMATE, estimate)
         if call.hold_id is not None:
             ledger.release(Hold.objects.get(pk=call.hold_id))
-        lifecycle.account_for(call=call, freed=admission.reservation_of(call))
+        lifecycle.account_for(
+            call=call, freed=admission.reservation_of(call), booked_nano_usd=booked
+        )
         alarms.sound(
             kind="call.abandoned", subject=f"team {call.team.slug}", detail=f"call {call.pk}"
         )
     return True
 
 
-def _cost(call: Call, outcome: Outcome) -> int:
-    return costs.provider_cost_nano_usd(
-        prices=UnitPrices.from_json(call.unit_prices), usage=outcome.usage
+def _begin(opened: OpenCall, candidate: Candidate, *, number: int) -> Attempt:
+    return Attempt.objects.create(
+        call_id=opened.call.pk,
+        deployment=candidate.priced.deployment,
+        number=number,
+        started_at=clock.now(),
     )
+
+
+def _of_attempt(opened: OpenCall, attempt: Attempt) -> PricedDeployment:
+    return next(
+        priced
+        for priced in opened.resolved.eligible
+        if priced.deployment.pk == attempt.deployment_id
+    )
+
+
+def unit_prices(opened: OpenCall, attempt: Attempt) -> dict[str, Any]:
+    """The prices that an attempt is metered by, as they are stored."""
+    return _prices(opened, attempt).as_json()
+
+
+def _prices(opened: OpenCall, attempt: Attempt) -> UnitPrices:
+    """The unit prices, pinned when the call was admitted, of the deployment that was asked."""
+    return _of_attempt(opened, attempt).prices
+
+
+def _health(opened: OpenCall, attempt: Attempt) -> DeploymentHealth | None:
+    return _of_attempt(opened, attempt).health
+
+
+def _report(attempt: Attempt, outcome: Outcome, health: DeploymentHealth | None = None) -> None:
+    """Tell the deployment's breaker how it did."""
+    if outcome.is_fault:
+        breakers.failed(
+            deployment_id=attempt.deployment_id,
+            reason=outcome.failure,
+            pause_seconds=outcome.pause_seconds,
+        )
+    elif outcome.is_output_delivered:
+        breakers.answered(health)
+
+
+def _cost(prices: UnitPrices, outcome: Outcome) -> int:
+    if not outcome.is_costed:
+        return 0
+    return costs.provider_cost_nano_usd(prices=prices, usage=outcome.usage)
 
 
 def _charged_usage(outcome: Outcome) -> Usage | None:
@@ -232,9 +373,14 @@ def _finish_attempt(call: Call, attempt: Attempt, outcome: Outcome, cost: int) -
         _book(call, attempt, CostLine.Kind.ATTEMPT, cost)
 
 
-def _lift_abandonment(call: Call, attempt: Attempt | None) -> None:
-    if attempt is not None and call.provider_cost_nano_usd:
-        _book(call, attempt, CostLine.Kind.REVERSAL, -call.provider_cost_nano_usd)
+def _lift_abandonment(call: Call, attempt: Attempt | None) -> int:
+    """Reverse the estimate that was booked for the attempt; returns it, in nano-USD."""
+    estimate = CostLine.objects.filter(attempt=attempt, kind=CostLine.Kind.ESTIMATE).first()
+    if attempt is None or estimate is None or not estimate.amount_nano_usd:
+        return 0
+    amount: int = estimate.amount_nano_usd
+    _book(call, attempt, CostLine.Kind.REVERSAL, -amount)
+    return amount
 
 
 def _book(call: Call, attempt: Attempt, kind: str, amount_nano_usd: int) -> None:

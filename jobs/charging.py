@@ -45,14 +45,17 @@ def charge(call: Call, *, usage: Usage | None, cost: int, is_late: bool) -> ledg
     )
 
 
-def measure_of(usage: Usage, *, cost: int, is_first_of_job: bool = True) -> Measure:
-    """What prices see of a call."""
+def measure_of(
+    usage: Usage, *, cost: int, is_first_of_job: bool = True, is_cache_hit: bool = False
+) -> Measure:
+    """What prices see of a call. ``cost`` of a cache hit is what its answer once cost."""
     return Measure(
         provider_cost_nano_usd=cost,
         input_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         output_tokens=usage.completion_tokens,
         is_first_of_job=is_first_of_job,
+        is_cache_hit=is_cache_hit,
     )
 
 
@@ -88,7 +91,12 @@ def _price(call: Call, job: Job, plan: Plan, usage: Usage, cost: int) -> int:
         return 0
     rule = plan.call_rule(**where)
     counts_jobs = rule is not None and rule.tiers is not None and rule.metric == "jobs"
-    measure = measure_of(usage, cost=cost, is_first_of_job=not (counts_jobs and _has_counted(job)))
+    measure = measure_of(
+        usage,
+        cost=cost,
+        is_first_of_job=not (counts_jobs and _has_counted(job)),
+        is_cache_hit=call.is_cache_hit,
+    )
     quantity = plan.quantity(**where, measure=measure)
     before = 0
     if quantity is not None:

@@ -66,6 +66,36 @@ def close(
     return job
 
 
+def close_single(job: Job, *, actor: str) -> Job:
+    """End a job that was made for one call: completed if it delivered anything, else failed.
+
+    Raises CallsInFlight while the call runs.
+    """
+    is_delivered = job.calls.filter(is_output_delivered=True).exists()
+    return close(
+        job=job,
+        status=Status.COMPLETED if is_delivered else Status.FAILED,
+        actor=actor,
+        error_message="" if is_delivered else "its call delivered nothing",
+    )
+
+
+def close_left_singles() -> int:
+    """End single jobs whose process died between settling the call and closing the job."""
+    quiet_since = clock.now() - timedelta(seconds=settings.HOLD_GRACE_SECONDS)
+    left = Job.objects.filter(
+        status__in=Job.OPEN, is_single=True, in_flight=0, last_activity_at__lt=quiet_since
+    ).select_related("hold", "team")
+    closed = 0
+    for job in left[:500]:
+        try:
+            close_single(job, actor="worker")
+        except (JobClosed, CallsInFlight):
+            continue
+        closed += 1
+    return closed
+
+
 def expire_idle() -> int:
     """Fail every open job that was idle past its limit and has nothing in flight."""
     idle_since = clock.now() - timedelta(hours=settings.JOB_IDLE_HOURS)

@@ -37,8 +37,47 @@ def worst_case(
     params: Mapping[str, Any],
     max_tokens: int,
     counted_before: int = 0,
+    is_cache_hit: bool = False,
 ) -> Estimate:
-    """Price the dearest eligible deployment for n full-length answers, reasoning included."""
+    """Price the dearest eligible deployment for n full-length answers, reasoning included.
+
+    A cache hit costs no provider anything; its price is a share of that worst case.
+    """
+    output_tokens = max_tokens * int(params.get("n") or 1)
+    prompt_tokens = count_prompt(resolved=resolved, messages=messages, params=params)
+    cost = max(
+        costs.worst_cost_nano_usd(
+            prices=priced.prices, prompt_tokens=prompt_tokens, output_tokens=output_tokens
+        )
+        for priced in resolved.eligible
+    )
+    measure = Measure(
+        provider_cost_nano_usd=cost,
+        input_tokens=prompt_tokens,
+        cached_tokens=0,
+        output_tokens=output_tokens,
+        is_cache_hit=is_cache_hit,
+    )
+    return Estimate(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        cost_nano_usd=0 if is_cache_hit else cost,
+        price_nanocredits=plan.worst_call_price(
+            job_type=job_type,
+            alias=resolved.alias.name,
+            measure=measure,
+            counted_before=counted_before,
+        ),
+    )
+
+
+def count_prompt(
+    *,
+    resolved: ResolvedAlias,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+) -> int:
+    """An estimate from above of the prompt's tokens, on the deployment dearest in images."""
     text_bytes, images = _weigh(messages)
     for field in ("tools", "response_format"):
         if params.get(field):
@@ -48,32 +87,8 @@ def worst_case(
         + TOKENS_PER_MESSAGE * len(messages)
         + TOKENS_PER_REQUEST
     )
-    output_tokens = max_tokens * int(params.get("n") or 1)
-    prompt_tokens = text_tokens + images * max(
-        priced.deployment.image_tokens for priced in resolved.deployments
-    )
-    cost = max(
-        costs.worst_cost_nano_usd(
-            prices=priced.prices, prompt_tokens=prompt_tokens, output_tokens=output_tokens
-        )
-        for priced in resolved.deployments
-    )
-    measure = Measure(
-        provider_cost_nano_usd=cost,
-        input_tokens=prompt_tokens,
-        cached_tokens=0,
-        output_tokens=output_tokens,
-    )
-    return Estimate(
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        cost_nano_usd=cost,
-        price_nanocredits=plan.worst_call_price(
-            job_type=job_type,
-            alias=resolved.alias.name,
-            measure=measure,
-            counted_before=counted_before,
-        ),
+    return text_tokens + images * max(
+        priced.deployment.image_tokens for priced in resolved.eligible
     )
 
 

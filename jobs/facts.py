@@ -33,6 +33,8 @@ class Sums:
     refunded_nanocredits: int = 0
     refunded_nano_usd: int = 0
     overrun_nanocredits: int = 0
+    cache_hits: int = 0
+    saved_nano_usd: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
         for name in NAMES:
@@ -62,6 +64,8 @@ class Sums:
             "failed_calls": self.failed_calls,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "cached_tokens": self.cached_tokens,
+            "cache_hits": self.cache_hits,
+            "cache_saved_usd": from_nano(self.saved_nano_usd),
             "credits_charged": from_nano(self.charged_nanocredits),
             "credits_refunded": from_nano(self.refunded_nanocredits),
             "credits_overrun": from_nano(self.overrun_nanocredits),
@@ -131,11 +135,12 @@ _JOB_COLUMNS = {
 
 
 def _call_sums() -> dict[str, Any]:
-    summed = set(NAMES) - {"jobs", "failed_jobs", "calls", "failed_calls"}
+    summed = set(NAMES) - {"jobs", "failed_jobs", "calls", "failed_calls", "cache_hits"}
     failed = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
     return {
         "calls": Count("pk"),
         "failed_calls": Count("pk", filter=failed),
+        "cache_hits": Count("pk", filter=Q(is_cache_hit=True)),
         **{name: Sum(name) for name in summed},
     }
 

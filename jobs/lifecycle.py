@@ -57,11 +57,13 @@ def create(
     max_nanocredits: int | None = None,
     is_reserving: bool = False,
     quote: Quote | None = None,
+    is_single: bool = False,
 ) -> Job:
     """Open a job under the team's plan of now, or under its quote's.
 
     A flat price or a minimum is held at once; a reserving job holds its whole cap, from which its
-    calls are held and into which they return what they do not use. Raises TeamPaused and its
+    calls are held and into which they return what they do not use. A single job was made for one
+    call and ends with it. Raises TeamPaused and its
     like, Invalid (reserving without a cap), QuoteUsed, BudgetExceeded, InsufficientCredits, and
     JobCapExceeded when the job's own price is above the cap.
     """
@@ -88,6 +90,7 @@ def create(
             external_task_id=external_task_id,
             metadata=dict(metadata or {}),
             max_nanocredits=max_nanocredits,
+            is_single=is_single,
             quote_nanocredits=quote.p95_nanocredits if quote else None,
             held_nanocredits=price if flat else 0,
             max_provider_cost_nano_usd=_cost_bound(flat, quote),
@@ -189,13 +192,14 @@ def account_for(
     *,
     call: Call,
     freed: Reservation | None,
-    correction_nano_usd: int = 0,
+    booked_nano_usd: int = 0,
     is_package: bool = False,
 ) -> None:
     """Move the finished call into its job's totals, inside the settling transaction.
 
     ``freed`` is None when an abandoned call settles late: its reservation was given back and the
-    call counted then, and ``correction_nano_usd`` takes the estimated cost out again.
+    call counted then. ``booked_nano_usd`` is the part of its cost that the job has in its total
+    already: of earlier attempts, or an estimate.
     ``is_package``: the job's package rule counts the call's quantity.
     """
     on_time = freed is not None
@@ -215,8 +219,15 @@ def account_for(
         price_nano_usd=F("price_nano_usd") + call.price_nano_usd,
         provider_cost_nano_usd=F("provider_cost_nano_usd")
         + call.provider_cost_nano_usd
-        - correction_nano_usd,
+        - booked_nano_usd,
         last_activity_at=clock.now(),
+    )
+
+
+def account_for_attempt(*, job_id: UUID, cost_nano_usd: int) -> None:
+    """Move the cost of a failed attempt into the job's totals, inside its transaction."""
+    Job.objects.filter(pk=job_id).update(
+        provider_cost_nano_usd=F("provider_cost_nano_usd") + cost_nano_usd
     )
 
 
@@ -279,10 +290,10 @@ def closed_among(job_ids: set[UUID]) -> set[UUID]:
     )
 
 
-def check_metadata(metadata: Mapping[str, Any]) -> None:
+def check_metadata(metadata: Mapping[str, Any], *, param: str = "metadata") -> None:
     """Raise Invalid for metadata larger than 16 KiB as JSON."""
     if len(orjson.dumps(metadata)) > METADATA_BYTES:
-        raise Invalid("metadata is larger than 16 KiB in all.", param="metadata")
+        raise Invalid(f"{param} is larger than 16 KiB in all.", param=param)
 
 
 def merged_metadata(job: Job, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,25 +8,32 @@ inner task only; what was produced until then is settled all the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import OperationalError
 
-from jobs import calls, failures, gateway, lifecycle
+from jobs import cache, calls, closing, failures, gateway, lifecycle, routing
+from jobs.cache import Recording
 from jobs.calls import OpenCall, Order, Outcome
-from jobs.gateway import Answer, Chunk, FailureKind, ProviderFailure
+from jobs.gateway import Answer, Chunk, Embedding, FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
-from jobs.refusals import JobClosed
+from jobs.refusals import CallsInFlight, JobClosed
+from jobs.routing import Candidate
 from jobs.usage import Usage
 from saas_litellm.base import clock
 from saas_litellm.base.bridge import in_database
+from saas_litellm.base.limiter import Admission, Rule, limiter
 from saas_litellm.base.refusals import InternalError, Refusal
+from teams import health as breakers
+from teams import limits
+from teams.models import Alias
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +52,21 @@ _watcher: asyncio.Task[None] | None = None
 class Progress:
     """What the provider has delivered so far."""
 
-    answer: Answer | None = None
+    answer: Answer | Embedding | None = None
     stream: gateway.Stream | None = None
+    # What a stream has passed on, if it is to be kept.
+    sent: list[list[dict[str, Any]]] = field(default_factory=list)
     is_output_delivered: bool = False
     finish_reason: str = ""
     first_token_at: Any = None
     failure: ProviderFailure | None = None
+    # The parts of a plain answer that was played back.
+    played: Sequence[Any] | None = None
+
+    @property
+    def delivered(self) -> Sequence[Any] | None:
+        """A plain answer's choices or vectors, wherever they came from."""
+        return self.answer.parts if self.answer is not None else self.played
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +74,7 @@ class Run:
     """One call in flight."""
 
     order: Order
-    admit: Callable[[], OpenCall]
+    admit: Callable[[], Awaitable[OpenCall]]
     progress: Progress = field(default_factory=Progress)
     opened: OpenCall | None = None
     # Set once the call is admitted or refused; chunks follow, then None.
@@ -71,14 +87,31 @@ class Run:
     )
     stop_reason: str = ""
     is_reader_gone: bool = False
+    # How its attempts were counted under their deployments' own limits.
+    places: list[Admission] = field(default_factory=list)
     upstream: asyncio.Task[None] | None = None
 
     def stop(self, reason: str) -> None:
         """Stop asking the provider; what it delivered so far is settled."""
         self.stop_reason = self.stop_reason or reason
         self.is_reader_gone = self.is_reader_gone or reason == CLIENT_GONE
+        recording = self.opened.recording if self.opened is not None else None
+        if (
+            reason == CLIENT_GONE
+            and recording is not None
+            and recording.readers
+            and not self.is_hit
+        ):
+            # Others read along: the last of them to leave stops it.
+            self.stop_reason = ""
+            return
         if self.upstream is not None:
             self.upstream.cancel()
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether it plays an answer back instead of asking a provider."""
+        return self.opened is not None and self.opened.call.is_cache_hit
 
     @property
     def refusal(self) -> Refusal | None:
@@ -90,8 +123,8 @@ class Run:
         return None
 
 
-def start(*, order: Order, admit: Callable[[], OpenCall]) -> Run:
-    """Begin a call; ``admit`` is sync database code that opens it or raises a Refusal."""
+def start(*, order: Order, admit: Callable[[], Awaitable[OpenCall]]) -> Run:
+    """Begin a call; ``admit`` opens it or raises a Refusal."""
     run = Run(order=order, admit=admit)
     task = asyncio.create_task(_drive(run), name="call")
     _tasks.add(task)
@@ -102,15 +135,16 @@ def start(*, order: Order, admit: Callable[[], OpenCall]) -> Run:
     return run
 
 
-async def finished(run: Run) -> tuple[Answer, Call]:
-    """The answer and the settled call of a plain run; raises the Refusal that ended it."""
+async def finished(run: Run) -> tuple[Sequence[Any], Call]:
+    """What was delivered (choices or vectors) and the settled call of a plain run; raises the Refusal that ended it."""
     await asyncio.shield(run.admitted)
     call = await asyncio.shield(run.settled)
     if run.refusal is not None:
         raise run.refusal
-    if run.progress.answer is None:
+    delivered = run.progress.delivered
+    if delivered is None:
         raise InternalError
-    return run.progress.answer, call
+    return delivered, call
 
 
 async def chunks(run: Run) -> AsyncIterator[Chunk]:
@@ -140,119 +174,319 @@ async def drain(grace_seconds: float) -> int:
 
 async def _drive(run: Run) -> None:
     try:
-        opened = await in_database(run.admit)
+        opened = await run.admit()
     except Exception as error:
         run.admitted.set_exception(error)
         return
     run.opened = opened
+    if opened.recording is not None:
+        _record(run, opened.recording)
     _running[opened.call.pk] = run
     _watch()
     run.admitted.set_result(opened)
+    tokens = 0
     try:
-        run.settled.set_result(await _place_and_settle(run, opened))
+        call = await _place_and_settle(run, opened)
+        tokens = 0 if call.is_cache_hit else call.total_tokens
+        run.settled.set_result(call)
     except Exception as error:
         logger.exception("call %s could not be settled; the sweeper will", opened.call.pk)
         run.settled.set_exception(error)
     finally:
         del _running[opened.call.pk]
         await _end_of_chunks(run)
+        await _end_recording(run, opened)
+        await _correct_limits(run, opened, tokens)
+
+
+def _record(run: Run, recording: Recording) -> None:
+    """Let a slow reader hold up nobody else who reads the same recording."""
+    run.chunks = asyncio.Queue() if run.chunks.empty() else run.chunks
+    if not run.is_hit:
+        recording.on_left = lambda: run.stop(CLIENT_GONE) if run.is_reader_gone else None
+
+
+async def _end_recording(run: Run, opened: OpenCall) -> None:
+    """Settled or not, nothing more is added; a whole answer that went well is kept."""
+    recording = opened.recording
+    if recording is None or recording.is_done or opened.caching is None:
+        return
+    is_whole = run.settled.done() and not run.settled.exception() and run.refusal is None
+    recording.failure = run.progress.failure
+    await cache.keep(opened.caching, recording, is_whole=is_whole and not run.stop_reason)
+
+
+async def _play(run: Run, recording: Recording) -> None:
+    """Deliver what a recording has and gets, until it ends."""
+    progress = run.progress
+    if run.order.is_stream:
+        async for choices in recording.read():
+            progress.first_token_at = progress.first_token_at or clock.now()
+            await _pass_on(run, Chunk(choices, has_output=True))
+    await recording.ended()
+
+
+async def _play_and_leave(run: Run, recording: Recording) -> None:
+    """A reader that leaves stops reading; what it pays is known once the recording has ended."""
+    run.upstream = asyncio.create_task(_play(run, recording), name="playback")
+    if run.stop_reason:
+        run.upstream.cancel()
+    await asyncio.wait([run.upstream])
+    recording.leave()
+    await recording.ended()
+    progress = run.progress
+    progress.failure = recording.failure
+    progress.is_output_delivered = recording.is_output
+    progress.finish_reason = recording.finish_reason
+    if not run.order.is_stream and recording.is_output:
+        progress.played = recording.parts
 
 
 async def _place_and_settle(run: Run, opened: OpenCall) -> Call:
     started = time.monotonic()
-    attempt = None if run.stop_reason else await in_database(calls.dispatch, opened)
-    if attempt is not None:
-        run.upstream = asyncio.create_task(_ask(run, opened), name="upstream")
-        if run.stop_reason:
-            run.upstream.cancel()
-        await asyncio.wait([run.upstream])
-        if not run.upstream.cancelled() and (error := run.upstream.exception()):
-            logger.error("call %s failed inside", opened.call.pk, exc_info=error)
-            run.progress.failure = ProviderFailure(FailureKind.GARBLED, detail=repr(error))
-    elif not run.stop_reason:
-        run.stop_reason = JOB_CANCELLED
-    latency_ms = int((time.monotonic() - started) * 1000)
-    outcome = await _outcome(run, opened, attempt, latency_ms)
+    deadline = asyncio.get_running_loop().time() + settings.CALL_DEADLINE_SECONDS
+    attempt: Attempt | None = None
+    if run.is_hit and opened.recording is not None:
+        await _play_and_leave(run, opened.recording)
+    else:
+        attempt = await _place(run, opened, deadline)
+        if attempt is None and run.progress.failure is None and not run.stop_reason:
+            run.stop_reason = JOB_CANCELLED
+    outcome = await _outcome(run, opened, attempt, int((time.monotonic() - started) * 1000))
     return await _settle_surely(opened, attempt, outcome)
 
 
-async def _ask(run: Run, opened: OpenCall) -> None:
-    progress = run.progress
+async def _place(run: Run, opened: OpenCall, deadline: float) -> Attempt | None:
+    """Ask one deployment after the other until one answers; returns the last attempt."""
+    attempt: Attempt | None = None
+    step = opened.route.next()
+    while step is not None and not run.stop_reason:
+        if step.wait_seconds:
+            await _pause(run, step.wait_seconds)
+        if run.stop_reason or not await _may_call(run, step.candidate):
+            step = opened.route.next(run.progress.failure) if not run.stop_reason else None
+            continue
+        begun = await _begin(run, opened, attempt, step.candidate)
+        if begun is None:
+            return attempt
+        attempt, run.progress = begun, Progress()
+        await _attempt(run, opened, step.candidate, deadline)
+        is_over = asyncio.get_running_loop().time() >= deadline
+        failure = run.progress.failure
+        if failure is None or run.progress.is_output_delivered or is_over:
+            break
+        step = opened.route.next(failure)
+    return attempt
+
+
+async def _begin(
+    run: Run, opened: OpenCall, failed: Attempt | None, candidate: Candidate
+) -> Attempt | None:
+    if failed is None:
+        return await in_database(calls.dispatch, opened, candidate)
+    outcome = await _outcome(run, opened, failed, 0)
+    return await in_database(
+        calls.try_again, opened=opened, failed=failed, outcome=outcome, candidate=candidate
+    )
+
+
+async def _may_call(run: Run, candidate: Candidate) -> bool:
+    """Whether breaker and limits of the deployment let this call through.
+
+    Neither is asked while the deployment is well and has no limits.
+    """
+    health, rules = candidate.priced.health, limits.rules_of(candidate.priced.deployment)
+    failure: ProviderFailure | None = None
+    is_cooling = health is not None and health.open_until is not None
+    if health is not None and is_cooling and not await in_database(breakers.may_call, health):
+        failure = ProviderFailure(FailureKind.RATE_LIMITED, detail="cooling down")
+    if failure is None and rules:
+        failure = await _count_at(run, rules)
+    run.progress.failure = run.progress.failure or failure
+    return failure is None
+
+
+async def _count_at(run: Run, rules: tuple[Rule, ...]) -> ProviderFailure | None:
+    """Count the attempt under its deployment's limits; a failure when they are full."""
+    assert run.opened is not None
+    call = run.opened.call
+    place = await limiter().admit(
+        rules,
+        tokens=call.estimated_prompt_tokens + call.max_output_tokens,
+        ticket=uuid4().hex,
+        lease_seconds=settings.CALL_DEADLINE_SECONDS,
+    )
+    if place.refused is None:
+        run.places.append(place)
+        return None
+    return ProviderFailure(
+        FailureKind.RATE_LIMITED,
+        retry_after_seconds=place.retry_after_seconds,
+        detail="its own limits are full",
+    )
+
+
+async def _correct_limits(run: Run, opened: OpenCall, tokens: int) -> None:
+    """Turn the estimates into what was used: of all attempts the last one used it."""
+    for place in run.places:
+        await limiter().settle(place, tokens=tokens if place is run.places[-1] else 0)
+    if opened.admission is not None:
+        await limiter().settle(opened.admission, tokens=tokens)
+
+
+async def _pause(run: Run, seconds: float) -> None:
+    """Wait, unless the run is stopped."""
+    run.upstream = asyncio.create_task(asyncio.sleep(seconds), name="pause")
+    await asyncio.wait([run.upstream])
+
+
+async def _attempt(run: Run, opened: OpenCall, candidate: Candidate, deadline: float) -> None:
+    run.upstream = asyncio.create_task(_ask(run, opened, candidate, deadline), name="upstream")
+    if run.stop_reason:
+        run.upstream.cancel()
+    await asyncio.wait([run.upstream])
+    if not run.upstream.cancelled() and (error := run.upstream.exception()):
+        logger.error("call %s failed inside", opened.call.pk, exc_info=error)
+        run.progress.failure = ProviderFailure(FailureKind.GARBLED, detail=repr(error))
+
+
+async def _ask(run: Run, opened: OpenCall, candidate: Candidate, deadline: float) -> None:
+    progress, deployment = run.progress, candidate.priced.deployment
+    credential = candidate.priced.credential
+    left = deadline - asyncio.get_running_loop().time()
     target = gateway.Target(
-        model=opened.deployment.model,
-        api_key=opened.api_key,
-        api_base=_api_base(opened),
-        extra=opened.deployment.credential.extra if opened.deployment.credential else {},
-        timeout_seconds=settings.CALL_DEADLINE_SECONDS,
+        model=deployment.model,
+        api_key=candidate.api_key,
+        api_base=(credential.api_base or None) if credential else None,
+        extra=credential.extra if credential else {},
+        timeout_seconds=min(left, deployment.timeout_seconds or left),
     )
     try:
-        async with asyncio.timeout(settings.CALL_DEADLINE_SECONDS):
+        async with asyncio.timeout(target.timeout_seconds) as patience:
             if run.order.is_stream:
-                await _read_stream(run, target, opened)
+                # Once words arrive, the stream may take as long as the call.
+                await _read_stream(run, target, opened, lambda: patience.reschedule(deadline))
             else:
-                progress.answer = await gateway.complete(
-                    target=target, messages=run.order.messages, params=opened.params
-                )
+                progress.answer = await _read_whole(run.order, target, opened)
                 progress.is_output_delivered = progress.answer.has_output
                 progress.finish_reason = _finish_reason(progress.answer.choices)
     except ProviderFailure as failure:
         progress.failure = failure
     except TimeoutError:
-        progress.failure = ProviderFailure(FailureKind.TIMEOUT, detail="deadline of the call")
+        progress.failure = ProviderFailure(FailureKind.TIMEOUT, detail="no answer in time")
 
 
-async def _read_stream(run: Run, target: gateway.Target, opened: OpenCall) -> None:
+async def _read_whole(order: Order, target: gateway.Target, opened: OpenCall) -> Answer | Embedding:
+    if order.kind == Alias.Kind.EMBEDDING:
+        return await gateway.embed(target=target, texts=order.texts, params=opened.params)
+    return await gateway.complete(target=target, messages=order.messages, params=opened.params)
+
+
+async def _read_stream(
+    run: Run, target: gateway.Target, opened: OpenCall, on_output: Callable[[], None]
+) -> None:
+    """Pass chunks on, from the first with output: until then another deployment may answer."""
     progress = run.progress
     stream = await gateway.open_stream(
         target=target, messages=run.order.messages, params=opened.params
     )
     progress.stream = stream
+    opening: list[Chunk] = []
     try:
         async for chunk in stream:
-            if chunk.has_output and not progress.is_output_delivered:
+            progress.finish_reason = _finish_reason(chunk.choices) or progress.finish_reason
+            if not progress.is_output_delivered and not chunk.has_output:
+                opening.append(chunk)
+                continue
+            if not progress.is_output_delivered:
                 progress.is_output_delivered = True
                 progress.first_token_at = clock.now()
-            progress.finish_reason = _finish_reason(chunk.choices) or progress.finish_reason
-            await run.chunks.put(chunk)
+                on_output()
+                for held_back in opening:
+                    await _pass_on(run, held_back)
+            await _pass_on(run, chunk)
+        if not progress.is_output_delivered:
+            for held_back in opening:
+                await _pass_on(run, held_back)
     finally:
         await stream.aclose()
 
 
+async def _pass_on(run: Run, chunk: Chunk) -> None:
+    opened = run.opened
+    if opened is not None and opened.claim is not None:
+        run.progress.sent.append(chunk.choices)
+    if opened is not None and opened.recording is not None and not run.is_hit:
+        opened.recording.add(chunk.choices)
+        opened.recording.is_output = opened.recording.is_output or chunk.has_output
+    if not run.is_reader_gone:
+        await run.chunks.put(chunk)
+
+
 async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_ms: int) -> Outcome:
     progress, failure = run.progress, run.progress.failure
-    if progress.answer is not None:
+    recording = opened.recording
+    if run.is_hit and recording is not None:
+        usage = recording.usage or Usage(source="estimate")
+    elif progress.answer is not None:
         usage = progress.answer.usage
     elif progress.stream is not None and progress.is_output_delivered:
         usage = await asyncio.to_thread(progress.stream.usage)
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
+    if recording is not None and attempt is not None:
+        _note(recording, progress, usage, calls.unit_prices(opened, attempt))
     refusal = run.refusal
     source = progress.answer or progress.stream
     return Outcome(
-        usage=usage if attempt is not None else Usage(),
+        usage=usage if attempt is not None or run.is_hit else Usage(),
         latency_ms=latency_ms,
         is_output_delivered=progress.is_output_delivered,
         is_costed=progress.is_output_delivered or not failures.is_free(failure),
         finish_reason=progress.finish_reason,
+        parts=progress.sent if progress.delivered is None else progress.delivered,
+        unit_prices=recording.unit_prices if recording is not None else {},
         error_code=refusal.code if refusal else run.stop_reason,
         first_token_at=progress.first_token_at,
         provider_request_id=source.provider_request_id if source else "",
         failure=failure.kind if failure else "",
+        is_fault=routing.is_fault(failure) and not run.stop_reason,
+        pause_seconds=failure.retry_after_seconds if failure else None,
         failure_status=failure.status if failure else None,
         failure_detail=failure.detail if failure else "",
     )
+
+
+def _note(
+    recording: Recording, progress: Progress, usage: Usage, prices: Mapping[str, Any]
+) -> None:
+    """Write down what the answer was and by what it is metered."""
+    recording.usage, recording.unit_prices = usage, dict(prices)
+    recording.finish_reason = progress.finish_reason
+    if progress.answer is not None:
+        recording.parts = list(progress.answer.parts)
+        recording.is_output = progress.answer.has_output
 
 
 async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
     """Settle, trying again while the database is briefly away; the sweeper is the last resort."""
     for pause in (*(2.0**n / 4 for n in range(_SETTLE_TRIES - 1)), None):
         try:
-            return await in_database(calls.settle, opened=opened, attempt=attempt, outcome=outcome)
+            return await in_database(_settle, opened, attempt, outcome)
         except OperationalError:
             if pause is None:
                 raise
             await asyncio.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _settle(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
+    """Settle, and end the job that was made for this call alone. Sync."""
+    call = calls.settle(opened=opened, attempt=attempt, outcome=outcome)
+    if opened.job.is_single and call.status not in Call.RUNNING:
+        with contextlib.suppress(CallsInFlight, JobClosed):
+            closing.close_single(opened.job, actor=f"team:{opened.job.team.slug}")
+    return call
 
 
 async def _end_of_chunks(run: Run) -> None:
@@ -279,12 +513,7 @@ async def _stop_cancelled() -> None:
             logger.warning("could not ask which jobs were cancelled; asking again")
 
 
-def _api_base(opened: OpenCall) -> str | None:
-    credential = opened.deployment.credential
-    return (credential.api_base or None) if credential else None
-
-
-def _finish_reason(choices: list[dict[str, Any]]) -> str:
+def _finish_reason(choices: Iterable[Mapping[str, Any]]) -> str:
     return next(
         (str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), ""
     )

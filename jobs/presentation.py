@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from billing.models import Account
 from jobs import quotes
-from jobs.gateway import Answer
 from jobs.models import Call, Job, Quote
 from saas_litellm.base.money import from_nano
 
@@ -112,6 +111,38 @@ class UsageView(BaseModel):
     end: datetime
     summary: dict[str, Any]
     rows: list[dict[str, Any]]
+
+
+class ModelView(BaseModel):
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    object: str
+    data: list[ModelView]
+
+
+class OpenAIAnswer(BaseModel):
+    """OpenAI's own shape; its ``model`` is the alias."""
+
+    object: str
+    model: str
+    usage: dict[str, Any]
+
+
+class MessageAnswer(BaseModel):
+    """Anthropic's own shape; its ``model`` is the alias."""
+
+    id: str
+    type: str
+    role: str
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: str
+    usage: dict[str, Any]
 
 
 def created(job: Job) -> dict[str, Any]:
@@ -231,9 +262,19 @@ def whole(job: Job) -> dict[str, Any]:
     }
 
 
-def answered(*, call: Call, alias: str, answer: Answer) -> dict[str, Any]:
+def created_and_answered(call: Call, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The answer of the first call of a job that was made with it."""
+    return {**introduced(call), **answered(call, choices)}
+
+
+def introduced(call: Call) -> dict[str, Any]:
+    """A job as its first call finds it."""
+    return {**created(call.job), "status": Job.Status.IN_PROGRESS}
+
+
+def answered(call: Call, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The answer of a plain call; ``choices`` is added when several were asked for."""
-    first = answer.choices[0]
+    first = choices[0]
     message = first["message"]
     response = {
         "content": message.get("content"),
@@ -243,17 +284,17 @@ def answered(*, call: Call, alias: str, answer: Answer) -> dict[str, Any]:
     }
     if first.get("logprobs"):
         response["logprobs"] = first["logprobs"]
-    if len(answer.choices) > 1:
-        response["choices"] = answer.choices
+    if len(choices) > 1:
+        response["choices"] = choices
     return {
         "call_id": call.pk,
         "job_id": call.job_id,
         "response": response,
         "metadata": {
-            "model": alias,
+            "model": call.alias.name,
             **usage_of(call),
             "latency_ms": call.latency_ms,
-            "cached": False,
+            "cached": call.is_cache_hit,
         },
         "costs": costs_of_call(call),
     }
@@ -265,6 +306,24 @@ def usage_of(call: Call) -> dict[str, int]:
         "tokens_used": call.total_tokens,
         "prompt_tokens": usage.get("prompt_tokens", 0),
         "completion_tokens": usage.get("completion_tokens", 0),
+    }
+
+
+def openai_usage(call: Call) -> dict[str, Any]:
+    """OpenAI's usage object."""
+    usage = call.usage or {}
+    return {
+        "prompt_tokens": usage.get("prompt_tokens", 0),
+        "completion_tokens": usage.get("completion_tokens", 0),
+        "total_tokens": call.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.get("cached_tokens", 0),
+            "audio_tokens": usage.get("audio_input_tokens", 0),
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.get("reasoning_tokens", 0),
+            "audio_tokens": usage.get("audio_output_tokens", 0),
+        },
     }
 
 

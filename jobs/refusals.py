@@ -28,6 +28,17 @@ class JobCapExceeded(PaymentRequired):
         )
 
 
+class AnswerNotKept(Conflict):
+    code = "answer_not_kept"
+    default_message = "This request was answered and charged; its answer was not kept."
+
+
+class StreamInterrupted(Unavailable):
+    status = 502
+    code = "stream_interrupted"
+    default_message = "The first stream ended here. What it delivered was charged once."
+
+
 class QuoteUsed(Conflict):
     code = "quote_used"
     default_message = "This quote was used already or is no longer valid. Ask for a new one."

@@ -224,7 +224,9 @@ def _measure(call: Call, *, is_first_of_job: bool) -> Measure:
     # The cost by the call's own snapshot: later cost corrections never move a price.
     usage = Usage.from_json(call.usage or {})
     cost = costs.provider_cost_nano_usd(prices=UnitPrices.from_json(call.unit_prices), usage=usage)
-    return charging.measure_of(usage, cost=cost, is_first_of_job=is_first_of_job)
+    return charging.measure_of(
+        usage, cost=cost, is_first_of_job=is_first_of_job, is_cache_hit=call.is_cache_hit
+    )
 
 
 def _value_now(job: Job) -> int:

@@ -13,8 +13,6 @@ from teams.api import Body, Query
 
 Text = Annotated[str, Field(max_length=200)]
 Json = dict[str, Any]
-# Fields of a call that are ours; the rest is OpenAI's and goes to the provider.
-_OURS = frozenset({"messages", "model", "purpose", "call_metadata"})
 
 
 class ImageUrl(Body):
@@ -78,23 +76,18 @@ class Tool(Body):
     function: Function
 
 
-class CallRequest(Body):
-    """One LLM call: the message list, and OpenAI's chat fields."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "messages": [{"role": "user", "content": "Summarise our contract in one line."}],
-                "purpose": "summary",
-                "max_tokens": 200,
-            }
-        }
+class Cache(Body):
+    ttl: int = Field(
+        ge=0,
+        le=30 * 24 * 3600,
+        description="Seconds for which the same request of this team gets the same answer; 0: none.",
     )
 
+
+class ChatFields(Body):
+    """OpenAI's chat fields, which go to the provider as they were sent."""
+
     messages: list[Message] = Field(min_length=1, max_length=4096)
-    model: str | None = Field(None, min_length=1, max_length=200, description="An alias.")
-    purpose: Text = ""
-    call_metadata: Json = Field(default_factory=dict)
     temperature: float | int | None = Field(None, ge=0, le=2)
     top_p: float | int | None = Field(None, ge=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=10_000_000)
@@ -113,20 +106,39 @@ class CallRequest(Body):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     user: Text | None = None
+    cache: Cache | None = None
 
     @model_validator(mode="after")
-    def bounds_output_once(self) -> CallRequest:
+    def bounds_output_once(self) -> ChatFields:
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise ValueError("send max_tokens or max_completion_tokens, not both")
         return self
 
     def openai_params(self) -> Json:
         """The fields for the provider, as sent: nothing added, nothing null."""
-        names = set(CallRequest.model_fields) - _OURS
+        names = set(ChatFields.model_fields) - {"messages", "cache"}
         return self.model_dump(include=names, exclude_none=True, exclude_unset=True)
 
     def plain_messages(self) -> list[Json]:
         return plain(self.messages)
+
+
+class CallRequest(ChatFields):
+    """One LLM call: the message list, and OpenAI's chat fields."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "messages": [{"role": "user", "content": "Summarise our contract in one line."}],
+                "purpose": "summary",
+                "max_tokens": 200,
+            }
+        }
+    )
+
+    model: str | None = Field(None, min_length=1, max_length=200, description="An alias.")
+    purpose: Text = ""
+    call_metadata: Json = Field(default_factory=dict)
 
 
 def plain(messages: list[Message]) -> list[Json]:

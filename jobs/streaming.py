@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.http import StreamingHttpResponse
@@ -14,19 +13,32 @@ from jobs import metering, presentation
 from jobs.gateway import Chunk
 from jobs.metering import Run
 from jobs.models import Call
+from jobs.refusals import StreamInterrupted
+from jobs.replays import Kept
 from saas_litellm.base import http
+from saas_litellm.base.refusals import Refusal
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-async def respond(
-    run: Run, *, request_id: str, opening: dict[str, Any] | None = None
-) -> StreamingHttpResponse:
-    """An SSE answer to an admitted run.
+class Wire(Protocol):
+    """How one protocol writes a stream: each method gives whole events, or nothing."""
+
+    def opening(self) -> bytes: ...
+
+    def chunk(self, choices: list[dict[str, Any]]) -> bytes: ...
+
+    def closing(self, call: Call) -> bytes: ...
+
+    def error(self, refusal: Refusal) -> bytes: ...
+
+
+async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttpResponse:
+    """An SSE answer to a run.
 
     Waits for the provider's first chunk for a while, so that a refusal is a real HTTP status:
-    raises that Refusal. ``opening`` fields are added to the first frame.
+    raises that Refusal.
     """
     first = asyncio.ensure_future(run.chunks.get())
     try:
@@ -41,12 +53,23 @@ async def respond(
         if not run.settled.done():
             run.stop(metering.CLIENT_GONE)
         raise
-    frames = _frames(
-        run,
-        first,
-        frame_of=_framer(opened.call.pk, opened.alias.name, opening),
-        request_id=request_id,
-    )
+    return _response(_frames(run, first, wire_of(opened.call)))
+
+
+def replay(kept: Kept, wire: Wire) -> StreamingHttpResponse:
+    """A kept stream again, as a stream; one that was cut ends where it was cut."""
+
+    async def frames() -> AsyncIterator[bytes]:
+        if opening := wire.opening():
+            yield opening
+        for choices in kept.parts:
+            yield wire.chunk(choices)
+        yield wire.error(StreamInterrupted()) if kept.call.error_code else wire.closing(kept.call)
+
+    return _response(frames())
+
+
+def _response(frames: AsyncIterator[bytes]) -> StreamingHttpResponse:
     response = StreamingHttpResponse(frames, content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"
     response["X-Accel-Buffering"] = "no"
@@ -54,14 +77,12 @@ async def respond(
 
 
 async def _frames(
-    run: Run,
-    pending: asyncio.Future[Chunk | None],
-    *,
-    frame_of: Callable[[list[dict[str, Any]], dict[str, Any]], bytes],
-    request_id: str,
+    run: Run, pending: asyncio.Future[Chunk | None], wire: Wire
 ) -> AsyncIterator[bytes]:
     is_over = False
     try:
+        if opening := wire.opening():
+            yield opening
         while True:
             # asyncio.wait leaves the pending read alone when the silence is broken by a comment.
             await asyncio.wait([pending], timeout=settings.KEEP_ALIVE_SECONDS)
@@ -72,52 +93,89 @@ async def _frames(
             if chunk is None:
                 break
             pending = asyncio.ensure_future(run.chunks.get())
-            yield frame_of(chunk.choices, {})
+            if written := wire.chunk(chunk.choices):
+                yield written
         is_over = True
         call = await asyncio.shield(run.settled)
-        if run.refusal is not None:
-            yield _event(http.error_body(run.refusal, request_id=request_id))
-            return
-        yield frame_of([], _closing(call))
-        yield DONE
+        yield wire.closing(call) if run.refusal is None else wire.error(run.refusal)
     finally:
         pending.cancel()
         if not is_over:
             run.stop(metering.CLIENT_GONE)
 
 
-def _framer(
-    call_id: Any, alias: str, opening: dict[str, Any] | None
-) -> Callable[[list[dict[str, Any]], dict[str, Any]], bytes]:
-    """A function that makes OpenAI chunk frames; the first one carries ``opening`` as well."""
-    head = {
-        "id": f"chatcmpl-{call_id.hex}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": alias,
-    }
-    once = [opening or {}]
+class ChunkWire:
+    """OpenAI's chat.completion.chunk frames."""
 
-    def frame(choices: list[dict[str, Any]], more: dict[str, Any]) -> bytes:
-        extra = once.pop() if once else {}
-        return _event({**head, "choices": choices, **extra, **more})
+    def __init__(self, call: Call, *, request_id: str) -> None:
+        self._request_id = request_id
+        self._head = {
+            "id": f"chatcmpl-{call.pk.hex}",
+            "object": "chat.completion.chunk",
+            "created": int(call.created_at.timestamp()),
+            "model": call.alias.name,
+        }
 
-    return frame
+    def opening(self) -> bytes:
+        return b""
 
+    def chunk(self, choices: list[dict[str, Any]]) -> bytes:
+        return self.frame(choices)
 
-def _closing(call: Call) -> dict[str, Any]:
-    usage = presentation.usage_of(call)
-    return {
-        "usage": {
-            "prompt_tokens": usage["prompt_tokens"],
-            "completion_tokens": usage["completion_tokens"],
-            "total_tokens": usage["tokens_used"],
-        },
-        "job_id": call.job_id,
-        "call_id": call.pk,
-        "costs": presentation.costs_of_call(call),
-    }
+    def closing(self, call: Call) -> bytes:
+        return DONE
+
+    def error(self, refusal: Refusal) -> bytes:
+        return event(http.error_body(refusal, request_id=self._request_id))
+
+    def frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return event({**self._head, "choices": choices, **more})
 
 
-def _event(body: dict[str, Any]) -> bytes:
+class JobWire(ChunkWire):
+    """The same on /api paths: the first frame introduces a new job, the last one says the cost."""
+
+    def __init__(self, call: Call, *, request_id: str, is_new_job: bool) -> None:
+        super().__init__(call, request_id=request_id)
+        self._introduction: dict[str, Any] = {}
+        if is_new_job:
+            self._introduction = {**presentation.introduced(call), "call_id": call.pk}
+
+    def chunk(self, choices: list[dict[str, Any]]) -> bytes:
+        introduction, self._introduction = self._introduction, {}
+        return self.frame(choices, **introduction)
+
+    def closing(self, call: Call) -> bytes:
+        usage = presentation.usage_of(call)
+        last = self.frame(
+            [],
+            usage={
+                "prompt_tokens": usage["prompt_tokens"],
+                "completion_tokens": usage["completion_tokens"],
+                "total_tokens": usage["tokens_used"],
+            },
+            job_id=call.job_id,
+            call_id=call.pk,
+            costs=presentation.costs_of_call(call),
+        )
+        return last + DONE
+
+
+class OpenAIWire(ChunkWire):
+    """The same on /v1: as OpenAI sends them, usage only if it was asked for."""
+
+    def __init__(self, call: Call, *, request_id: str, is_usage_asked: bool) -> None:
+        super().__init__(call, request_id=request_id)
+        self._is_usage_asked = is_usage_asked
+
+    def chunk(self, choices: list[dict[str, Any]]) -> bytes:
+        return self.frame(choices, usage=None) if self._is_usage_asked else self.frame(choices)
+
+    def closing(self, call: Call) -> bytes:
+        if not self._is_usage_asked:
+            return DONE
+        return self.frame([], usage=presentation.openai_usage(call)) + DONE
+
+
+def event(body: dict[str, Any]) -> bytes:
     return b"data: " + http.encode(body) + b"\n\n"

@@ -12,6 +12,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from jobs.dialects import messages
 from saas_litellm.base import http
 from saas_litellm.base.refusals import (
     Forbidden,
@@ -63,7 +64,12 @@ def response_for(request: HttpRequest, exception: BaseException) -> HttpResponse
             return None
         logger.error("%s failed", http.request_id(request), exc_info=exception)
         exception = InternalError()
-    return http.refuse(exception, request_id=http.request_id(request))
+    is_anthropic = request.path_info.startswith("/v1/messages")
+    return http.refuse(
+        exception,
+        request_id=http.request_id(request),
+        error_body=messages.error_body if is_anthropic else http.error_body,
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -68,7 +68,7 @@ def _serve(group: AccessGroup, *, alias: str, model: str, sheet: UnitPrices, sou
 
 
 def _serve_openai(group: AccessGroup) -> None:
-    listed = {entry.model: entry for entry in cost_map.chat_models(cost_map.load())}
+    listed = {entry.model: entry for entry in cost_map.priced_models(cost_map.load())}
     found = listed.get(CHAT_MODEL)
     if found is not None and found.prices is not None:
         _serve(group, alias="chat", model=CHAT_MODEL, sheet=found.prices, source="litellm cost map")

@@ -13,6 +13,7 @@ from django.db import close_old_connections, connection
 
 from billing import budgets, expiry, lots, minimums, recurring, thresholds
 from jobs import calls, closing, drift, margins, rollups, shadows
+from saas_litellm.base import idempotency
 
 logger = logging.getLogger(__name__)
 SLOW_SECONDS = 3600
@@ -21,6 +22,7 @@ SLOW_SECONDS = 3600
 # What each round does, in order; each piece is claimed, so that any number of workers may run.
 CHORES: Mapping[str, Callable[[], int]] = {
     "abandoned calls": calls.abandon_expired,
+    "jobs of one call": closing.close_left_singles,
     "expired jobs": closing.expire_idle,
     "recurring grants": recurring.grant_due,
     "folded accounts": lots.fold_all,
@@ -31,6 +33,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {
+    "old idempotency keys": idempotency.purge_expired,
     "monthly minimums": minimums.charge_due,
     "shadow days": shadows.price_due,
     "thin margins": margins.sound,

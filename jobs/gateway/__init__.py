@@ -5,18 +5,20 @@ model or a provider leaves. litellm is imported on first use: it takes seconds.
 """
 
 from jobs.gateway.boot import shut_down, warm_up
-from jobs.gateway.exchange import Stream, complete, count_usage, open_stream
-from jobs.gateway.types import Answer, Chunk, FailureKind, ProviderFailure, Target
+from jobs.gateway.exchange import Stream, complete, count_usage, embed, open_stream
+from jobs.gateway.types import Answer, Chunk, Embedding, FailureKind, ProviderFailure, Target
 
 __all__ = [
     "Answer",
     "Chunk",
+    "Embedding",
     "FailureKind",
     "ProviderFailure",
     "Stream",
     "Target",
     "complete",
     "count_usage",
+    "embed",
     "open_stream",
     "shut_down",
     "warm_up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import time
@@ -10,7 +11,14 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from litellm import CustomLLM
-from litellm.types.utils import Choices, GenericStreamingChunk, Message, ModelResponse, Usage
+from litellm.types.utils import (
+    Choices,
+    EmbeddingResponse,
+    GenericStreamingChunk,
+    Message,
+    ModelResponse,
+    Usage,
+)
 
 PROVIDER = "demo"
 CHUNK_SECONDS = 0.015
@@ -46,6 +54,17 @@ class DemoProvider(CustomLLM):  # type: ignore[misc] # litellm is loosely typed
             yield _chunk(text=word)
             await asyncio.sleep(CHUNK_SECONDS)
         yield _chunk(is_finished=True, finish_reason=asked.finish_reason, usage=asked.usage)
+
+    async def aembedding(self, *args: Any, **kwargs: Any) -> EmbeddingResponse:
+        texts = kwargs.get("input") or []
+        texts = [texts] if isinstance(texts, str) else texts
+        rows = [
+            {"object": "embedding", "index": index, "embedding": _vector(str(text))}
+            for index, text in enumerate(texts)
+        ]
+        tokens = sum(_tokens(str(text)) for text in texts)
+        usage = Usage(prompt_tokens=tokens, completion_tokens=0, total_tokens=tokens)
+        return EmbeddingResponse(model=PROVIDER, data=rows, usage=usage)
 
 
 class _Asked:
@@ -115,6 +134,14 @@ def _example(schema: Mapping[str, Any]) -> Any:
         return _EXAMPLES.get(kind)
     properties = schema.get("properties") or {}
     return {name: _example(properties.get(name) or {}) for name in schema.get("required") or ()}
+
+
+def _vector(text: str) -> list[float]:
+    """A unit vector that is always the same for a text."""
+    digest = hashlib.sha256(text.encode()).digest()
+    parts = [byte - 127.5 for byte in digest]
+    length = math.sqrt(sum(part * part for part in parts))
+    return [part / length for part in parts]
 
 
 def _tokens(text: str) -> int:

@@ -9,7 +9,15 @@ from typing import Any
 
 from jobs.gateway import neutral, reading
 from jobs.gateway.boot import litellm
-from jobs.gateway.types import Answer, Chunk, FailureKind, ProviderFailure, Target, has_output
+from jobs.gateway.types import (
+    Answer,
+    Chunk,
+    Embedding,
+    FailureKind,
+    ProviderFailure,
+    Target,
+    has_output,
+)
 from jobs.usage import Usage
 
 
@@ -38,6 +46,25 @@ async def complete(
         usage=await _usage_of(target, messages, params, response, text),
         provider_request_id=str(getattr(response, "id", "") or ""),
         created=int(getattr(response, "created", 0) or 0),
+    )
+
+
+async def embed(
+    *, target: Target, texts: list[str] | list[list[int]], params: Mapping[str, Any]
+) -> Embedding:
+    """One vector a text, in order. Raises ProviderFailure."""
+    response = await _asked("aembedding", target, {"input": texts, **params})
+    try:
+        vectors = [list(map(float, _field(row, "embedding"))) for row in response.data]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ProviderFailure(FailureKind.GARBLED, detail=repr(error)) from error
+    if len(vectors) != len(texts):
+        raise ProviderFailure(FailureKind.GARBLED, detail=f"{len(vectors)} of {len(texts)} vectors")
+    usage = reading.usage(getattr(response, "usage", None))
+    if not usage.total_tokens:
+        usage = await asyncio.to_thread(_count_texts, target.model, texts)
+    return Embedding(
+        vectors=vectors, usage=usage, provider_request_id=str(getattr(response, "id", "") or "")
     )
 
 
@@ -156,11 +183,15 @@ class Stream:
 
 
 async def _ask(target: Target, messages: list[dict[str, Any]], params: Mapping[str, Any]) -> Any:
+    return await _asked("acompletion", target, {"messages": messages, **params})
+
+
+async def _asked(function: str, target: Target, params: Mapping[str, Any]) -> Any:
+    """Call one of litellm's functions, without any of its retries. Raises ProviderFailure."""
     library = await asyncio.to_thread(litellm)
     try:
-        return await library.acompletion(
+        return await getattr(library, function)(
             model=target.model,
-            messages=messages,
             api_key=target.api_key,
             api_base=target.api_base,
             timeout=target.timeout_seconds,
@@ -173,6 +204,18 @@ async def _ask(target: Target, messages: list[dict[str, Any]], params: Mapping[s
         raise
     except Exception as error:
         raise reading.failure(error, secret=target.api_key) from error
+
+
+def _count_texts(model: str, texts: list[str] | list[list[int]]) -> Usage:
+    counted = sum(
+        litellm().token_counter(model=model, text=text) if isinstance(text, str) else len(text)
+        for text in texts
+    )
+    return Usage.checked(prompt_tokens=counted, source="estimate")
+
+
+def _field(given: Any, name: str) -> Any:
+    return given[name] if isinstance(given, Mapping) else getattr(given, name)
 
 
 async def _usage_of(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from jobs.gateway.boot import litellm
@@ -124,11 +126,29 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _retry_after(error: Exception) -> float | None:
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
+    """The pause that the provider asked for, in seconds: litellm's own exception has lost the
+    header, but one of those that caused it still carries the provider's answer."""
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        for headers in (
+            getattr(cause, "litellm_response_headers", None),
+            getattr(response, "headers", None),
+        ):
+            text = headers.get("retry-after") if headers else None
+            if text:
+                return _seconds(str(text))
+    return None
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Retry-After as RFC 9110 has it: seconds, or the date when to come back."""
     try:
-        return float(headers.get("retry-after") or "")
-    except (TypeError, ValueError, AttributeError):
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -72,6 +72,27 @@ class Answer:
     @property
     def has_output(self) -> bool:
         return any(has_output(choice["message"]) for choice in self.choices)
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """What was delivered, as plain JSON."""
+        return self.choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A vector for each text, in the order of the texts."""
+
+    vectors: list[list[float]]
+    usage: Usage
+    provider_request_id: str
+    # As an answer has them: an embedding says nothing, and is output all the same.
+    choices: tuple[()] = ()
+    has_output: bool = True
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        return self.vectors
 
 
 @dataclass(frozen=True, slots=True)

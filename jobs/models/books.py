@@ -51,6 +51,8 @@ class ProfitDay(models.Model):
     refunded_nanocredits = models.BigIntegerField(default=0)
     refunded_nano_usd = models.BigIntegerField(default=0)
     overrun_nanocredits = models.BigIntegerField(default=0)
+    cache_hits = models.BigIntegerField(default=0)
+    saved_nano_usd = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ("-day", "team")

@@ -38,6 +38,9 @@ class Job(models.Model):
     is_waived = models.BooleanField(
         default=False, help_text="An operator failed or cancelled it: nothing of it is charged."
     )
+    is_single = models.BooleanField(
+        default=False, help_text="Made for one call, with which it ends."
+    )
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -185,6 +188,9 @@ class Call(models.Model):
     hold = models.OneToOneField(Hold, models.PROTECT, null=True, blank=True, related_name="+")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.HELD)
     is_stream = models.BooleanField(default=False)
+    is_cache_hit = models.BooleanField(
+        default=False, help_text="Answered by a kept or joined answer, not by a provider."
+    )
     purpose = models.CharField(max_length=200, blank=True)
     call_metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
@@ -221,6 +227,9 @@ class Call(models.Model):
     refunded_nanocredits = models.BigIntegerField(default=0)
     refunded_nano_usd = models.BigIntegerField(default=0)
     provider_cost_nano_usd = models.BigIntegerField(default=0)
+    saved_nano_usd = models.BigIntegerField(
+        default=0, help_text="What a provider would have charged for a cached answer."
+    )
 
     class Meta:
         ordering = ("created_at", "id")
