@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.core.cache import cache
 from django.db import connection
 
 from billing import plans
+from saas_litellm.base import clock
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,18 @@ def _forget_plans(settings: Any) -> Iterator[None]:
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server
+
+
+@pytest.fixture
+def forward(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that moves the platform's clock on by some seconds."""
+    now, ahead = clock.now, [0.0]
+    monkeypatch.setattr("saas_litellm.base.clock.now", lambda: now() + timedelta(seconds=ahead[0]))
+
+    def move(seconds: float) -> None:
+        ahead[0] += seconds
+
+    return move
 
 
 @dataclass

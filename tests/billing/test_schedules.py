@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from billing import expiry, ledger, lots, recurring, runway, thresholds
@@ -198,6 +198,8 @@ def test_runway_by_hand(left: int, spent: dict[date, int], expected: tuple[Any, 
     assert (*shown, found.burn_nanocredits_per_day) == (*decimals, expected[3])
 
 
+# Eight days, all of it spent in the middle: each of the two weeks is faster than the whole.
+@example(100, {ago(8): 0, ago(4): 56})
 @given(
     st.integers(0, 10**6),
     st.dictionaries(st.integers(0, 40).map(ago), st.integers(-50, 1000), max_size=30),

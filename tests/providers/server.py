@@ -12,7 +12,9 @@ a stream how many frames were sent and whether the client went away first.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 import threading
 import time
 from collections import deque
@@ -34,6 +36,7 @@ class Reply:
         default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
     )
     status: int = 200
+    error: str = "says no"
     retry_after: int | None = None
     first_delay: float = 0.0
     frame_delay: float = 0.0
@@ -97,6 +100,7 @@ class ProviderServer:
         application = web.Application(client_max_size=64 * 1024 * 1024)
         application.router.add_post("/v1/chat/completions", self._openai)
         application.router.add_post("/v1/messages", self._anthropic)
+        application.router.add_post("/v1/embeddings", self._embeddings)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -109,6 +113,13 @@ class ProviderServer:
     async def _anthropic(self, request: web.Request) -> web.StreamResponse:
         return await self._reply(request, _anthropic_body, anthropic_frames)
 
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        sent = await request.json()
+        count = len(sent["input"]) if isinstance(sent["input"], list) else 1
+        return await self._reply(
+            request, lambda reply: _embeddings_body(reply, count, sent), openai_frames
+        )
+
     async def _reply(self, request: web.Request, body: Any, frames: Any) -> web.StreamResponse:
         reply = self._scripted.popleft() if self._scripted else self.default
         seen = Seen(request.path, dict(request.headers), await request.json())
@@ -116,7 +127,9 @@ class ProviderServer:
         await asyncio.sleep(reply.first_delay)
         if reply.status != 200:
             headers = {"Retry-After": str(reply.retry_after)} if reply.retry_after else {}
-            error = {"error": {"message": f"{SECRET_MODEL} says no", "type": "x", "code": "x"}}
+            error = {
+                "error": {"message": f"{SECRET_MODEL} {reply.error}", "type": "x", "code": "x"}
+            }
             return web.json_response(error, status=reply.status, headers=headers)
         if not seen.json.get("stream"):
             if reply.cut_after is not None:
@@ -145,7 +158,7 @@ class ProviderServer:
             if reply.cut_after is not None and seen.frames_sent >= reply.cut_after:
                 request.transport.abort()  # type: ignore[union-attr]
                 return
-            text = "data: {not json\n\n" if reply.garbage and seen.frames_sent == 2 else frame
+            text = "data: {not json\n\n" if reply.garbage and seen.frames_sent == 1 else frame
             await response.write(text.encode())
             seen.frames_sent += 1
             seen.last_frame_at = time.monotonic()
@@ -168,6 +181,22 @@ def _openai_body(reply: Reply) -> dict[str, Any]:
         "model": SECRET_MODEL,
         "system_fingerprint": "fp_secret",
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        **({"usage": reply.usage} if reply.usage else {}),
+    }
+
+
+def _embeddings_body(reply: Reply, count: int, sent: dict[str, Any]) -> dict[str, Any]:
+    """Vectors [0, 1], [1, 1], ... in the form that was asked for."""
+    vectors = [[float(index), 1.0] for index in range(count)]
+    is_packed = sent.get("encoding_format") == "base64"
+    packed = [base64.b64encode(struct.pack("<2f", *vector)).decode() for vector in vectors]
+    return {
+        "object": "list",
+        "model": SECRET_MODEL,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": embedding}
+            for index, embedding in enumerate(packed if is_packed else vectors)
+        ],
         **({"usage": reply.usage} if reply.usage else {}),
     }
 

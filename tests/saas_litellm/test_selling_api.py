@@ -449,7 +449,12 @@ def test_an_operator_may_do_what_the_user_behind_may(live: Live, alice: factorie
         assert client.get("/api/reports/profit").status_code == 200
         refused = client.post("/api/credits/teams/alice/add", json=add)
         assert code(refused) == (403, "insufficient_scope")
-        assert code(client.get("/api/credits/teams/alice/balance"))[0] == 401
+        balance = "/api/credits/teams/alice/balance"
+        assert code(client.get(balance)) == (403, "insufficient_scope")
+        user.user_permissions.add(Permission.objects.get(codename="act_for_team"))
+        assert client.get(balance).status_code == 200
+        assert client.get("/v1/models", headers={"X-Team-Id": "alice"}).status_code == 200
+        assert client.get("/v1/models", headers={"X-Team-Id": "nobody"}).status_code == 404
         operators.revoke(prefix=key.prefix, actor="test")
         assert code(client.get("/api/reports/profit")) == (401, "invalid_api_key")
     assert text not in str(list(OperatorKey.objects.values()))

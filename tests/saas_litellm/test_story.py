@@ -237,22 +237,28 @@ def test_usage_that_the_provider_leaves_out_is_counted(
 
 
 @pytest.mark.parametrize(
-    ("reply", "status", "code"),
+    ("reply", "status", "code", "attempts"),
     [
-        (Reply(status=400), 422, "validation_failed"),
-        (Reply(status=401), 502, "provider_error"),
-        (Reply(status=429, retry_after=7), 503, "overloaded"),
-        (Reply(status=500), 502, "provider_error"),
-        (Reply(cut_after=0), 502, "provider_error"),
-        (Reply(garbage=True), 502, "provider_error"),
+        (Reply(status=400), 422, "validation_failed", 1),
+        (Reply(status=401), 502, "provider_error", 1),
+        (Reply(status=429, retry_after=7), 503, "overloaded", 1),
+        (Reply(status=500), 502, "provider_error", 2),
+        (Reply(cut_after=0), 502, "provider_error", 2),
+        (Reply(garbage=True), 502, "provider_error", 2),
     ],
 )
 @pytest.mark.parametrize("path", ["llm-call", "llm-call-stream"])
 def test_a_provider_that_fails_is_a_clear_error_and_costs_nothing(
-    live: Live, provider: ProviderServer, reply: Reply, status: int, code: str, path: str
+    live: Live,
+    provider: ProviderServer,
+    reply: Reply,
+    status: int,
+    code: str,
+    attempts: int,
+    path: str,
 ) -> None:
     alice = factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
-    provider.script(reply)
+    provider.default = reply
     with live.client(alice.headers) as client:
         job_id = open_job(client)
         response = client.post(f"/api/jobs/{job_id}/{path}", json=ASK)
@@ -262,7 +268,7 @@ def test_a_provider_that_fails_is_a_clear_error_and_costs_nothing(
     assert [word for word in LEAKS if word in text] == []
     wait_until(lambda: Call.objects.get().status not in Call.RUNNING)
     assert not Hold.objects.filter(state="open").exists()
-    assert len(provider.requests) == 1
+    assert len(provider.requests) == attempts
     assert verification.verify() == []
 
 

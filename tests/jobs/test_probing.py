@@ -1,0 +1,43 @@
+"""`manage.py probe`: every deployment called, and told apart by how it answers."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from jobs.models import Call, CostLine
+from teams.models import Deployment, DeploymentHealth
+from tests import factories
+from tests.providers.server import ProviderServer, Reply
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_probe_reports_every_deployment_and_costs_no_team_anything(
+    provider: ProviderServer,
+) -> None:
+    alice = factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
+    factories.serve(alice.team, alias="demo", model="demo/echo")
+    factories.serve(alice.team, alias="unpriced", model="demo/other", sheet=None)
+    provider.default = Reply(status=500)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="2 of 3"):
+        call_command("probe", "--json", stdout=out)
+    found = {row["deployment"]: row for row in json.loads(out.getvalue())["deployments"]}
+    assert found["demo: demo/echo"]["is_well"]
+    assert float(found["demo: demo/echo"]["cost_usd"]) > 0
+    assert "server_error" in found["chat: openai/gpt-4o-mini"]["detail"]
+    assert "no unit price" in found["unpriced: demo/other"]["detail"]
+    assert DeploymentHealth.objects.get().failures == 1
+    assert not Call.objects.exists()
+    assert not CostLine.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_probe_that_is_answered_closes_the_breaker(provider: ProviderServer) -> None:
+    factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
+    DeploymentHealth.objects.create(deployment=Deployment.objects.get(), failures=3)
+    call_command("probe", "--alias", "chat", stdout=io.StringIO())
+    assert DeploymentHealth.objects.get().failures == 0
