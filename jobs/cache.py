@@ -164,14 +164,14 @@ def begin(key: str) -> Recording:
 def void(key: str, recording: Recording) -> None:
     """The request was refused before it was placed: those who joined ask again."""
     recording.is_void = True
-    _forget(key, recording)
+    forget(key, recording)
     recording.admitted.set()
     recording.end()
 
 
 async def keep(policy: Policy, recording: Recording, *, is_whole: bool) -> None:
     """End a recording, and store it if it is a whole answer that went well."""
-    _forget(policy.key, recording)
+    forget(policy.key, recording)
     recording.end()
     if not is_whole or not recording.is_output or recording.usage is None:
         return
@@ -186,7 +186,8 @@ async def find(key: str) -> Recording | None:
     return Recording.unsealed(text) if text else None
 
 
-def _forget(key: str, recording: Recording) -> None:
+def forget(key: str, recording: Recording) -> None:
+    """From now on nobody joins it."""
     if _making.get(key) is recording:
         del _making[key]
 

@@ -117,7 +117,14 @@ def open_call(
     call_id = uuid4()
     if claim is not None:
         idempotency.take(claim, reference=f"call:{call_id}")
-    placing = Placing(job=job, api_key=api_key, order=order, resolved=resolved, call_id=call_id)
+    placing = Placing(
+        job=job,
+        api_key=api_key,
+        order=order,
+        resolved=resolved,
+        call_id=call_id,
+        is_cache_hit=is_cache_hit,
+    )
     try:
         call = admission.admit(placing, max_tokens=max_tokens)
     except PaymentRequired as refusal:

@@ -53,8 +53,12 @@ class Sums:
         """Of revenue, to two places, half-even; None without revenue."""
         if self.revenue_nano_usd <= 0:
             return None
-        share = Decimal(self.margin_nano_usd) * 100 / self.revenue_nano_usd
-        return share.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+        return _percent_of(self.margin_nano_usd, self.revenue_nano_usd)
+
+    @property
+    def cache_hit_percent(self) -> Decimal | None:
+        """Of calls, to two places, half-even; None without calls."""
+        return _percent_of(self.cache_hits, self.calls) if self.calls else None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +69,7 @@ class Sums:
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "cached_tokens": self.cached_tokens,
             "cache_hits": self.cache_hits,
+            "cache_hit_percent": self.cache_hit_percent,
             "cache_saved_usd": from_nano(self.saved_nano_usd),
             "credits_charged": from_nano(self.charged_nanocredits),
             "credits_refunded": from_nano(self.refunded_nanocredits),
@@ -75,6 +80,10 @@ class Sums:
             "margin_usd": from_nano(self.margin_nano_usd),
             "margin_percent": self.margin_percent,
         }
+
+
+def _percent_of(part: int, whole: int) -> Decimal:
+    return (Decimal(part) * 100 / whole).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
 NAMES = tuple(named.name for named in fields(Sums))

@@ -93,20 +93,21 @@ class Run:
 
     def stop(self, reason: str) -> None:
         """Stop asking the provider; what it delivered so far is settled."""
-        self.stop_reason = self.stop_reason or reason
         self.is_reader_gone = self.is_reader_gone or reason == CLIENT_GONE
-        recording = self.opened.recording if self.opened is not None else None
-        if (
-            reason == CLIENT_GONE
-            and recording is not None
-            and recording.readers
-            and not self.is_hit
-        ):
+        if self._is_read_along and reason == CLIENT_GONE:
             # Others read along: the last of them to leave stops it.
-            self.stop_reason = ""
             return
+        self.stop_reason = self.stop_reason or reason
+        if self.opened is not None and self.opened.caching and self.opened.recording:
+            cache.forget(self.opened.caching.key, self.opened.recording)
         if self.upstream is not None:
             self.upstream.cancel()
+
+    @property
+    def _is_read_along(self) -> bool:
+        """Whether others read the answer that this one asked for."""
+        recording = self.opened.recording if self.opened is not None else None
+        return recording is not None and recording.readers > 0 and not self.is_hit
 
     @property
     def is_hit(self) -> bool:
@@ -200,8 +201,9 @@ async def _drive(run: Run) -> None:
 
 
 def _record(run: Run, recording: Recording) -> None:
-    """Let a slow reader hold up nobody else who reads the same recording."""
-    run.chunks = asyncio.Queue() if run.chunks.empty() else run.chunks
+    """Let a slow reader hold up nobody else who reads the same recording. Nobody has begun to
+    read yet: that is for after the admission."""
+    run.chunks = asyncio.Queue()
     if not run.is_hit:
         recording.on_left = lambda: run.stop(CLIENT_GONE) if run.is_reader_gone else None
 
@@ -213,6 +215,9 @@ async def _end_recording(run: Run, opened: OpenCall) -> None:
         return
     is_whole = run.settled.done() and not run.settled.exception() and run.refusal is None
     recording.failure = run.progress.failure
+    if run.stop_reason and recording.failure is None:
+        # Those who read along get to know that what they have is not the whole answer.
+        recording.failure = ProviderFailure(FailureKind.CONNECTION, detail="the first call ended")
     await cache.keep(opened.caching, recording, is_whole=is_whole and not run.stop_reason)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from django.core.cache import cache
 from django.db import connection
 
 from billing import plans
@@ -26,12 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _forget_plans(settings: Any) -> Iterator[None]:
+def _forget_plans(settings: Any) -> None:
     """Rows of a plan version never change in life, but a test's database forgets them."""
     plans.load.cache_clear()
     settings.SECURE_SSL_REDIRECT = False
-    yield
-    cache.clear()
 
 
 @pytest.fixture

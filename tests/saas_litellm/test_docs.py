@@ -118,3 +118,19 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     assert len(schema["paths"]) == len(of_jobs) + len(of_billing) + len(of_clients)
     stream = schema["paths"]["/api/jobs/{job_id}/llm-call-stream"]["post"]
     assert "text/event-stream" in stream["responses"]["200"]["content"]
+
+
+def test_the_caching_guide_runs(spawned: Any) -> None:
+    quickstart.set_up()
+    server: Live = spawned(DEBUG="1", SAAS_OPEN_DEMO="1")
+    guide = (ROOT / "docs/caching.md").read_text()
+    (story,) = re.findall(r"```bash story\n(.*?)```", guide, re.DOTALL)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", story],
+        env={**os.environ, "BASE_URL": server.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stderr, done.stdout.split()) == ("", ["false", "true"])
