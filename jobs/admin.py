@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, render
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from jobs import admin_profit, admin_reconciliation, closing, refunds
+from jobs import admin_profit, admin_reconciliation, closing, payloads, refunds
 from jobs.models import Attempt, Call, CostLine, Job
 from saas_litellm.base.admin import (
     AmountField,
@@ -174,6 +175,23 @@ class CallAdmin(ReadOnlyAdmin):
     list_select_related = ("team", "alias")
     search_fields = ("id", "job__id", "team__slug", "purpose")
     inlines = (AttemptInline,)
+    actions_detail = ("payload",)
+    has_payload_permission = permitted("jobs.view_payload")
+
+    @object_page(description="Prompt and answer", path="payload", permission="payload")
+    def payload(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Each look at what is kept leaves an audit row."""
+        call = get_object_or_404(Call.objects.select_related("team"), pk=object_id)
+        content = payloads.look(
+            call, actor=actor(request), address=request.META.get("REMOTE_ADDR", "")
+        )
+        parts = {name: json.dumps(part, indent=2) for name, part in (content or {}).items()}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Prompt and answer of call {call}",
+            "parts": parts,
+        }
+        return render(request, "admin/jobs/payload.html", context)
 
 
 @admin.register(CostLine)

@@ -23,7 +23,7 @@ from saas_litellm.base import clock
 from saas_litellm.base.money import nano
 from saas_litellm.base.refusals import Invalid, PaymentRequired
 from teams.catalog import ResolvedAlias
-from teams.models import Alias, ApiKey
+from teams.models import Alias, ApiKey, Team
 
 # An answer cut shorter than this is of no use to anyone: better to refuse.
 LEAST_CLAMPED_TOKENS = 16
@@ -101,6 +101,7 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
     worst = _worst(placing, max_tokens=max_tokens)
     chosen = placing.resolved.deployments[0]
     is_hit = placing.is_cache_hit
+    keeps_metadata = job.team.payload_policy != Team.PayloadPolicy.OFF
     call = Call(
         id=placing.call_id,
         job=job,
@@ -110,8 +111,8 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
         deployment=None if is_hit else chosen.deployment,
         is_stream=placing.order.is_stream,
         is_cache_hit=is_hit,
-        purpose=placing.order.purpose,
-        call_metadata=dict(placing.order.call_metadata or {}),
+        purpose=placing.order.purpose if keeps_metadata else "",
+        call_metadata=dict(placing.order.call_metadata or {}) if keeps_metadata else {},
         created_at=now,
         expires_at=expires_at,
         unit_prices=chosen.prices.as_json(),

@@ -16,7 +16,7 @@ from django.db import transaction
 
 from billing import ledger
 from billing.models import Hold
-from jobs import admission, charging, costs, lifecycle, replays, rollups, routing
+from jobs import admission, charging, costs, lifecycle, payloads, replays, rollups, routing
 from jobs.admission import Order, Placing, output_bound
 from jobs.cache import Policy, Recording
 from jobs.models import Attempt, Call, CostLine, Job
@@ -59,11 +59,18 @@ class OpenCall:
     params: Mapping[str, Any]
     # The idempotency key it holds, if it came with one.
     claim: Claim | None = None
+    # What was asked, as far as its team lets it be kept.
+    kept_request: Mapping[str, Any] | None = None
     # What is written down of its answer; and whether it plays back instead of asking a provider.
     recording: Recording | None = None
     caching: Policy | None = None
     # How it was counted under its team's limits, which its settlement corrects.
     admission: Admission | None = None
+
+    @property
+    def is_answer_kept(self) -> bool:
+        """Whether what it delivers is stored when it settles."""
+        return self.claim is not None or self.kept_request is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +146,13 @@ def open_call(
         resolved=resolved,
         route=route,
         claim=claim,
+        kept_request=_request_to_keep(order) if payloads.is_kept(job.team) else None,
         params=_bounded(order, field, call),
     )
+
+
+def _request_to_keep(order: Order) -> dict[str, Any]:
+    return {"messages": order.prompt, **order.params}
 
 
 def _bounded(order: Order, field: str, call: Call) -> dict[str, Any]:
@@ -231,6 +243,10 @@ def settle(*, opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Ca
             _finish_attempt(stored, attempt, outcome, cost)
         if opened.claim is not None:
             replays.settle(opened.claim, call=stored, parts=outcome.parts)
+        if opened.kept_request is not None:
+            payloads.keep(
+                stored, team=stored.job.team, request=opened.kept_request, answer=outcome.parts
+            )
         lifecycle.account_for(
             call=stored,
             freed=None if is_late else admission.reservation_of(stored),

@@ -419,7 +419,7 @@ async def _read_stream(
 
 async def _pass_on(run: Run, chunk: Chunk) -> None:
     opened = run.opened
-    if opened is not None and opened.claim is not None:
+    if opened is not None and opened.is_answer_kept:
         run.progress.sent.append(chunk.choices)
     if opened is not None and opened.recording is not None and not run.is_hit:
         opened.recording.add(chunk.choices)

@@ -97,6 +97,8 @@ CALL_DEADLINE_SECONDS = env.int("CALL_DEADLINE_SECONDS", default=600)
 HOLD_GRACE_SECONDS = env.int("HOLD_GRACE_SECONDS", default=60)
 FIRST_CHUNK_SECONDS = env.float("FIRST_CHUNK_SECONDS", default=10.0)
 KEEP_ALIVE_SECONDS = env.float("KEEP_ALIVE_SECONDS", default=15.0)
+# The longest prompt and answer that is kept for a team that wants them kept.
+PAYLOAD_MAX_BYTES = env.int("PAYLOAD_MAX_BYTES", default=1024 * 1024)
 # How often a deployment that failed in passing is asked again before the next one is.
 CALL_RETRIES = env.int("CALL_RETRIES", default=1)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1.0)
@@ -266,9 +268,12 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # The library can log whole payloads; prompts and answers stay out of every log.
+    # Libraries can log whole payloads, at DEBUG at least; prompts and answers stay out of every log.
     "loggers": {
         name: {"level": "CRITICAL", "propagate": False} for name in ("LiteLLM", "LiteLLM Router")
     }
-    | {"httpx": {"level": "WARNING"}},
+    | {
+        name: {"level": "WARNING"}
+        for name in ("anthropic", "aiohttp", "httpcore", "httpx", "openai", "redis")
+    },
 }

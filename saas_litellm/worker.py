@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from billing import budgets, expiry, lots, minimums, recurring, thresholds
-from jobs import calls, closing, drift, margins, rollups, shadows
+from jobs import calls, closing, drift, margins, payloads, rollups, shadows
 from saas_litellm.base import idempotency
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
     "expired lots": expiry.expire_due,
     "low balances": thresholds.fire,
     "budgets reached": budgets.alert,
+    "old payloads": payloads.purge,
     "days of profit": rollups.roll_due,
 }
 # What changes slowly is looked at less often.

@@ -32,6 +32,15 @@ def _forget_plans(settings: Any) -> None:
 
 
 @pytest.fixture
+def pages_served(settings: Any) -> None:
+    """Pages find their files though nobody collected them."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server

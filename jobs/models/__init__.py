@@ -16,6 +16,7 @@ from jobs.models.books import (
     Shadow,
     ShadowDay,
 )
+from jobs.models.payloads import Payload
 from jobs.models.work import Attempt, Call, CostLine, Job, StatusChange
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Call",
     "CostLine",
     "Job",
+    "Payload",
     "ProfitDay",
     "Quote",
     "Reconciliation",

@@ -2,22 +2,56 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
-from saas_litellm.base.admin import ReadOnlyAdmin, actor, tell
+from saas_litellm.base.admin import (
+    PageForm,
+    ReadOnlyAdmin,
+    actor,
+    form_page,
+    object_page,
+    permitted,
+    tell,
+)
 from saas_litellm.base.refusals import Refusal
-from teams import directory, keys, operators
+from teams import directory, keys, operators, privacy
 from teams.models import ApiKey, OperatorKey, Organization, Team, User
 
 admin.site.unregister(Group)
 LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
+
+
+class PrivacyForm(PageForm):
+    policy = forms.ChoiceField(choices=Team.PayloadPolicy.choices, widget=UnfoldAdminSelectWidget)
+    retention_days = forms.IntegerField(
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Prompts and answers are deleted after so many.",
+    )
+    redact = forms.CharField(
+        widget=UnfoldAdminTextInputWidget,
+        required=False,
+        help_text="Names of fields whose content is never kept, separated by commas.",
+    )
+    is_replay_kept = forms.BooleanField(
+        widget=UnfoldBooleanSwitchWidget,
+        required=False,
+        label="Keep answers for replays",
+        help_text="For a day, encrypted, so that an Idempotency-Key gets its answer again.",
+    )
 
 
 @admin.register(Group)
@@ -91,6 +125,8 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     autocomplete_fields = ("organization", "default_alias")
     filter_horizontal = ("access_groups",)
     actions = ("issue_key", "pause", "suspend", "resume", "share_wallet", "own_wallet")
+    actions_detail = ("privacy",)
+    has_privacy_permission = permitted("teams.change_team")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("slug", "organization", "status", "draws_on") if obj else ("status",)
@@ -111,6 +147,38 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
             actor=actor(request),
         )
         obj.pk, obj._state.adding = made.pk, False
+
+    @object_page(description="Privacy", path="privacy", permission="privacy")
+    def privacy(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        team = get_object_or_404(Team, pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            changed = privacy.set_policy(
+                team=team,
+                actor=actor(request),
+                policy=given["policy"],
+                retention_days=given["retention_days"],
+                redacted_fields=[
+                    name.strip() for name in given["redact"].split(",") if name.strip()
+                ],
+                is_replay_kept=given["is_replay_kept"],
+            )
+            return f"{team} keeps: {changed.get_payload_policy_display()}."
+
+        return form_page(
+            self,
+            request,
+            form_class=PrivacyForm,
+            title=f"What is kept of the calls of {team}",
+            button="Save",
+            act=act,
+            initial={
+                "policy": team.payload_policy,
+                "retention_days": team.payload_retention_days,
+                "redact": ", ".join(team.redacted_fields),
+                "is_replay_kept": team.is_replay_kept,
+            },
+        )
 
     @admin.action(description="Issue an API key (shown once)", permissions=["change"])
     def issue_key(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:

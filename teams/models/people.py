@@ -50,6 +50,11 @@ class Team(Limited):
         TEAM = "team", "its own"
         ORGANIZATION = "organization", "its organization's"
 
+    class PayloadPolicy(models.TextChoices):
+        OFF = "off", "nothing of what a call says"
+        METADATA = "metadata", "a call's purpose and metadata, no prompts and no answers"
+        FULL = "full", "prompts and answers too, encrypted"
+
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="teams")
     slug = models.CharField(max_length=63, unique=True, validators=[slug_validator])
     name = models.CharField(max_length=200)
@@ -58,6 +63,20 @@ class Team(Limited):
     is_replay_kept = models.BooleanField(
         default=True,
         help_text="Keep answers for a day, encrypted, so that an Idempotency-Key can replay them.",
+    )
+    payload_policy = models.CharField(
+        max_length=8,
+        choices=PayloadPolicy.choices,
+        default=PayloadPolicy.METADATA,
+        help_text="What is kept of calls.",
+    )
+    payload_retention_days = models.PositiveSmallIntegerField(
+        default=30, help_text="After so many days prompts and answers are deleted."
+    )
+    redacted_fields = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Fields whose content is never kept, at any depth: ["messages", "ssn"].',
     )
     default_alias = models.ForeignKey(
         "teams.Alias", models.PROTECT, null=True, blank=True, related_name="+"
@@ -71,6 +90,11 @@ class Team(Limited):
         constraints = [
             models.CheckConstraint(
                 condition=Q(status__in=["active", "paused", "suspended"]), name="team_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(payload_policy__in=["off", "metadata", "full"])
+                & Q(payload_retention_days__gte=1, payload_retention_days__lte=3650),
+                name="team_payload_policy_known",
             ),
             models.CheckConstraint(
                 condition=Q(draws_on__in=["team", "organization"]), name="team_wallet_known"

@@ -17,14 +17,6 @@ from teams.models import User
 from tests.jobs.reconciling import EXPORTS, GENERIC, called, export, line_of, money, served
 
 
-@pytest.fixture
-def pages_served(settings: Any) -> None:
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
 def staff(*permissions: str) -> Client:
     """Bob signs in, with these permissions only."""
     bob = User.objects.create_user("bob", password="x" * 20, is_staff=True)
