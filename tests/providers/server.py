@@ -50,6 +50,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     # Fields of the provider's own, at the top of a body and of each frame.
     more: dict[str, Any] = field(default_factory=dict)
+    # And beside the words: in a message, in deltas, in a block.
+    beside: dict[str, Any] = field(default_factory=dict)
     fault: dict[str, Any] | None = None
 
     @property
@@ -190,7 +192,7 @@ def _data(event: Any) -> str:
 
 
 def _openai_body(reply: Reply) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **reply.beside}
     if reply.called:
         message["tool_calls"] = [
             {
@@ -251,7 +253,7 @@ def openai_frames(reply: Reply) -> list[str]:
             for part in (arguments[:3], arguments[3:])
         ]
     if not reply.called:
-        frames += [frame({"content": word}) for word in reply.words]
+        frames += [frame({"content": word, **reply.beside}) for word in reply.words]
     frames.append(frame({}, reply.finish_reason))
     if reply.usage:
         frames.append(_data({**head, "choices": [], "usage": reply.usage}))
@@ -268,7 +270,7 @@ def _anthropic_usage(reply: Reply) -> dict[str, Any]:
 
 
 def _anthropic_body(reply: Reply) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text, **reply.beside}]
     if reply.called:
         content = [
             {"type": "tool_use", "id": tool_id(index), **tool}

@@ -112,6 +112,7 @@ def test_models_embeddings_and_responses_are_the_clients_own(
     assert verification.verify() == []
 
 
+@pytest.mark.usefixtures("fresh_limits")
 def test_errors_are_of_the_clients_own_classes(
     program: Program, alice: Company, provider: ProviderServer
 ) -> None:
