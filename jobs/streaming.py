@@ -40,16 +40,19 @@ async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttp
     Waits for the provider's first chunk for a while, so that a refusal is a real HTTP status:
     raises that Refusal.
     """
-    first = asyncio.ensure_future(run.chunks.get())
+    first: asyncio.Future[Chunk | None] | None = None
     try:
         opened = await asyncio.shield(run.admitted)
+        # Not before: a run that is recorded gets another queue when it is admitted.
+        first = asyncio.ensure_future(run.chunks.get())
         await asyncio.wait([first], timeout=settings.FIRST_CHUNK_SECONDS)
         if first.done() and first.result() is None:
             await asyncio.shield(run.settled)
             if run.refusal is not None:
                 raise run.refusal
     except BaseException:
-        first.cancel()
+        if first is not None:
+            first.cancel()
         if not run.settled.done():
             run.stop(metering.CLIENT_GONE)
         raise

@@ -87,7 +87,14 @@ def live(transactional_db: None) -> Iterator[Live]:
 
     port = free_port()
     server = _Thread(
-        uvicorn.Config(application, port=port, lifespan="off", log_level="warning", ws="none")
+        uvicorn.Config(
+            application,
+            port=port,
+            lifespan="off",
+            log_level="warning",
+            ws="none",
+            server_header=False,
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -36,7 +36,34 @@ USAGE = {
     "cost_details": {"upstream_inference_cost": 0.001478661},
 }
 FIGURES = ("7919137", "13577219", "1299709", "1478661")
-NAMES = ["openai", "anthropic", "claude", "gpt-", "azure", "gemini", "vertex", "google", "palm", "mistral", "groq", "grok", "cohere", "bedrock", "amazon", "aws_", "deepseek", "fireworks", "openrouter", "perplexity", "ollama", "huggingface", "llama", "nvidia", "databricks", "litellm"]
+NAMES = [
+    "openai",
+    "anthropic",
+    "claude",
+    "gpt-",
+    "azure",
+    "gemini",
+    "vertex",
+    "google",
+    "palm",
+    "mistral",
+    "groq",
+    "grok",
+    "cohere",
+    "bedrock",
+    "amazon",
+    "aws_",
+    "deepseek",
+    "fireworks",
+    "openrouter",
+    "perplexity",
+    "ollama",
+    "huggingface",
+    "llama",
+    "nvidia",
+    "databricks",
+    "litellm",
+]
 MARKS = (
     SECRET_MODEL,
     "4o-mini",
@@ -100,10 +127,8 @@ BABBLE: dict[str, Any] = {
         "request_id": "req-upstream-1",
     },
     "beside": {
-        "annotations": [{"type": "url", "url": "https://upstream.example/"}],
         "provider_specific_fields": {"provider": "azure", "cost": 0.001478661},
         "reasoning_details": [{"provider": "mistral"}],
-        "citations": None,
     },
     "usage": USAGE,
 }
@@ -198,7 +223,8 @@ class Ask:
         self, http: httpx.Client, *, job: str, team: str = "alice", note: str = "", **request: Any
     ) -> Shown:
         method, _, path = self.endpoint.partition(" ")
-        sent = {} if self.body is None else {"json": {**self.body, **request.pop("body", {})}}
+        more = request.pop("body", {})
+        sent = {} if self.body is None else {"json": {**self.body, **more}}
         answer = http.request(
             request.pop("method", method),
             path.format(job_id=job, team_id=team, name="chat") + self.query,
