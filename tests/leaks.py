@@ -145,7 +145,12 @@ def fault(status: int, said: str = "refused", code: str = "x", **more: Any) -> R
         f"{said} OpenAI Anthropic litellm {SECRET_MODEL} gpt-4o-mini claude-3-5-haiku sk-upstream-secret"
         " org-upstream https://api.upstream.example:8443/v1 req-upstream-1 at $7.919137"
     )
-    error = {"message": message, "type": code, "code": code, "param": "upstream_param"}
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "code": code,
+        "param": "upstream_param",
+    }
     body = {"type": "error", "error": error, "request_id": "req-upstream-1"}
     return Reply(status=status, fault=body, headers=BABBLE["headers"], **more)
 
@@ -157,6 +162,8 @@ class Behaviour:
     name: str
     reply: Reply
     says: str = ""
+    # Not every protocol tells why it refuses: some answers may say only this.
+    or_says: str = ""
     seconds: float = 5.0
 
 
@@ -180,6 +187,7 @@ BEHAVIOURS = (
         name="content filter",
         reply=fault(400, "content_policy_violation: content management policy", "content_filter"),
         says="content filter",
+        or_says="cannot take this request",
     ),
     Behaviour(
         name="context window",
@@ -189,6 +197,7 @@ BEHAVIOURS = (
             "context_length_exceeded",
         ),
         says="too long",
+        or_says="cannot take this request",
     ),
     Behaviour(name="garbled", reply=babble(garbage=True), says=_FAILED),
     Behaviour(name="cut", reply=babble(text="a b c d e f", cut_after=4), says=_FAILED),
