@@ -43,6 +43,7 @@ async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttp
     first: asyncio.Future[Chunk | None] | None = None
     try:
         opened = await asyncio.shield(run.admitted)
+        # Not before: a run that is recorded gets another queue when it is admitted.
         first = asyncio.ensure_future(run.chunks.get())
         await asyncio.wait([first], timeout=settings.FIRST_CHUNK_SECONDS)
         if first.done() and first.result() is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ from django.db import connection
 
 from billing import plans
 from saas_litellm.base import clock
+from saas_litellm.base.limiter import limiter
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,17 @@ def pages_served(settings: Any) -> None:
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server
+
+
+@pytest.fixture
+def fresh_limits(settings: Any) -> Iterator[None]:
+    """A limiter that has counted nothing yet."""
+    settings.REDIS_NAMESPACE = uuid4().hex
+    # A busy machine is not an outage.
+    settings.REDIS_TIMEOUT_SECONDS = 10
+    limiter.cache_clear()
+    yield
+    limiter.cache_clear()
 
 
 @pytest.fixture
@@ -80,7 +93,14 @@ def live(transactional_db: None) -> Iterator[Live]:
 
     port = free_port()
     server = _Thread(
-        uvicorn.Config(application, port=port, lifespan="off", log_level="warning", ws="none")
+        uvicorn.Config(
+            application,
+            port=port,
+            lifespan="off",
+            log_level="warning",
+            ws="none",
+            server_header=False,
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -18,6 +18,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -32,6 +33,8 @@ class Reply:
 
     text: str | None = "Hello from afar"
     tool: dict[str, Any] | None = None
+    # Several tools called in parallel, instead of one ``tool``.
+    tools: Sequence[dict[str, Any]] = ()
     usage: dict[str, Any] | None = field(
         default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
     )
@@ -44,6 +47,16 @@ class Reply:
     garbage: bool = False
     finish_reason: str = "stop"
     lines: list[str] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    # Fields of the provider's own, at the top of a body and of each frame.
+    more: dict[str, Any] = field(default_factory=dict)
+    # And beside the words: in a message, in deltas, in a block.
+    beside: dict[str, Any] = field(default_factory=dict)
+    fault: dict[str, Any] | None = None
+
+    @property
+    def called(self) -> Sequence[dict[str, Any]]:
+        return [self.tool] if self.tool else self.tools
 
     @property
     def words(self) -> list[str]:
@@ -126,18 +139,22 @@ class ProviderServer:
         self.requests.append(seen)
         await asyncio.sleep(reply.first_delay)
         if reply.status != 200:
-            headers = {"Retry-After": str(reply.retry_after)} if reply.retry_after else {}
-            error = {
+            after = {"Retry-After": str(reply.retry_after)} if reply.retry_after else {}
+            error = reply.fault or {
                 "error": {"message": f"{SECRET_MODEL} {reply.error}", "type": "x", "code": "x"}
             }
-            return web.json_response(error, status=reply.status, headers=headers)
+            return web.json_response(error, status=reply.status, headers={**reply.headers, **after})
         if not seen.json.get("stream"):
             if reply.cut_after is not None:
                 request.transport.close()  # type: ignore[union-attr]
             if reply.garbage:
-                return web.Response(text="<html>not json", content_type="application/json")
-            return web.json_response(body(reply))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+                return web.Response(
+                    text="<html>not json", content_type="application/json", headers=reply.headers
+                )
+            return web.json_response({**body(reply), **reply.more}, headers=reply.headers)
+        response = web.StreamResponse(
+            headers={**reply.headers, "Content-Type": "text/event-stream"}
+        )
         await response.prepare(request)
         try:
             await self._send(request, response, reply, seen, frames)
@@ -165,15 +182,26 @@ class ProviderServer:
             await asyncio.sleep(reply.frame_delay)
 
 
+def tool_id(index: int) -> str:
+    """As Anthropic's look: the first tool's, the second's, ..."""
+    return f"toolu_secret{index or ''}"
+
+
 def _data(event: Any) -> str:
     return f"data: {json.dumps(event)}\n\n"
 
 
 def _openai_body(reply: Reply) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
-    if reply.tool:
-        function = {"name": reply.tool["name"], "arguments": json.dumps(reply.tool["input"])}
-        message["tool_calls"] = [{"id": "toolu_secret", "type": "function", "function": function}]
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **reply.beside}
+    if reply.called:
+        message["tool_calls"] = [
+            {
+                "id": tool_id(index),
+                "type": "function",
+                "function": {"name": tool["name"], "arguments": json.dumps(tool["input"])},
+            }
+            for index, tool in enumerate(reply.called)
+        ]
     return {
         "id": "chatcmpl-provider-id",
         "object": "chat.completion",
@@ -207,6 +235,7 @@ def openai_frames(reply: Reply) -> list[str]:
         "object": "chat.completion.chunk",
         "created": 1,
         "model": SECRET_MODEL,
+        **reply.more,
     }
 
     def frame(delta: dict[str, Any], finish_reason: str | None = None) -> str:
@@ -214,17 +243,17 @@ def openai_frames(reply: Reply) -> list[str]:
         return _data({**head, "choices": [choice]})
 
     frames = [frame({"role": "assistant", "content": ""})]
-    if reply.tool:
-        arguments = json.dumps(reply.tool["input"])
-        start = {"name": reply.tool["name"], "arguments": ""}
-        call = {"index": 0, "id": "toolu_secret", "type": "function", "function": start}
+    for index, tool in enumerate(reply.called):
+        arguments = json.dumps(tool["input"])
+        start = {"name": tool["name"], "arguments": ""}
+        call = {"index": index, "id": tool_id(index), "type": "function", "function": start}
         frames.append(frame({"tool_calls": [call]}))
         frames += [
-            frame({"tool_calls": [{"index": 0, "function": {"arguments": part}}]})
+            frame({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
             for part in (arguments[:3], arguments[3:])
         ]
-    else:
-        frames += [frame({"content": word}) for word in reply.words]
+    if not reply.called:
+        frames += [frame({"content": word, **reply.beside}) for word in reply.words]
     frames.append(frame({}, reply.finish_reason))
     if reply.usage:
         frames.append(_data({**head, "choices": [], "usage": reply.usage}))
@@ -241,16 +270,19 @@ def _anthropic_usage(reply: Reply) -> dict[str, Any]:
 
 
 def _anthropic_body(reply: Reply) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
-    if reply.tool:
-        content = [{"type": "tool_use", "id": "toolu_secret", **reply.tool}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text, **reply.beside}]
+    if reply.called:
+        content = [
+            {"type": "tool_use", "id": tool_id(index), **tool}
+            for index, tool in enumerate(reply.called)
+        ]
     return {
         "id": "msg_provider_id",
         "type": "message",
         "role": "assistant",
         "model": SECRET_MODEL,
         "content": content,
-        "stop_reason": "tool_use" if reply.tool else "end_turn",
+        "stop_reason": "tool_use" if reply.called else "end_turn",
         "stop_sequence": None,
         "usage": _anthropic_usage(reply),
     }
@@ -259,22 +291,35 @@ def _anthropic_body(reply: Reply) -> dict[str, Any]:
 def anthropic_frames(reply: Reply) -> list[str]:
     body = _anthropic_body(reply)
     usage = body["usage"]
-    started = {**body, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    started = {
+        **body,
+        **reply.more,
+        "content": [],
+        "stop_reason": None,
+        "usage": {**usage, "output_tokens": 1},
+    }
     events: list[dict[str, Any]] = [{"type": "message_start", "message": started}]
-    if reply.tool:
-        block = {"type": "tool_use", "id": "toolu_secret", "name": reply.tool["name"], "input": {}}
-        arguments = json.dumps(reply.tool["input"])
-        deltas = [
-            {"type": "input_json_delta", "partial_json": part}
-            for part in (arguments[:3], arguments[3:])
+    for index, block in enumerate(body["content"]):
+        begun, deltas = _block(block, reply)
+        events.append({"type": "content_block_start", "index": index, "content_block": begun})
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas
         ]
-    else:
-        block = {"type": "text", "text": ""}
-        deltas = [{"type": "text_delta", "text": word} for word in reply.words]
-    events.append({"type": "content_block_start", "index": 0, "content_block": block})
-    events += [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
-    events.append({"type": "content_block_stop", "index": 0})
+        events.append({"type": "content_block_stop", "index": index})
     stop = {"stop_reason": body["stop_reason"], "stop_sequence": None}
     events.append({"type": "message_delta", "delta": stop, "usage": usage})
     events.append({"type": "message_stop"})
     return [f"event: {event['type']}\n{_data(event)}" for event in events]
+
+
+def _block(whole: dict[str, Any], reply: Reply) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How a block begins, and its deltas."""
+    if whole["type"] == "text":
+        return {"type": "text", "text": ""}, [
+            {"type": "text_delta", "text": word} for word in reply.words
+        ]
+    arguments = json.dumps(whole["input"])
+    return {**whole, "input": {}}, [
+        {"type": "input_json_delta", "partial_json": part}
+        for part in (arguments[:3], arguments[3:])
+    ]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from billing.models import Account
 from jobs.models import Attempt, Call
-from saas_litellm.base.limiter import limiter
 from teams import credentials
 from teams.models import Alias, ApiKey, Deployment, Organization, Team
 from tests import factories
@@ -19,17 +16,8 @@ from tests.conftest import Live
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
+pytestmark = pytest.mark.usefixtures("fresh_limits")
 ASK = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 10}
-
-
-@pytest.fixture(autouse=True)
-def _forget_counts(settings: Any) -> Iterator[None]:
-    settings.REDIS_NAMESPACE = uuid4().hex
-    # A busy machine is not an outage.
-    settings.REDIS_TIMEOUT_SECONDS = 10
-    limiter.cache_clear()
-    yield
-    limiter.cache_clear()
 
 
 @pytest.fixture
