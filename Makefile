@@ -25,7 +25,7 @@ $(VENV)/.dev: requirements-dev.txt
 run: $(VENV)/.run  ## A working platform at http://localhost:8003
 	@$(BIN)/python -m saas_litellm.local_env
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
-	@$(BIN)/python manage.py quickstart
+	@PUBLIC_URL=$${PUBLIC_URL:-http://localhost:$(PORT)} $(BIN)/python manage.py quickstart
 	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis

@@ -11,117 +11,34 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import OperationalError
 
-from jobs import cache, calls, closing, failures, gateway, lifecycle, routing
-from jobs.cache import Recording
+from jobs import calls, closing, failures, lifecycle, playback, routing, upstream
 from jobs.calls import OpenCall, Order, Outcome
-from jobs.gateway import Answer, Chunk, Embedding, FailureKind, ProviderFailure
+from jobs.gateway import Chunk, FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
 from jobs.refusals import CallsInFlight, JobClosed
 from jobs.routing import Candidate
+from jobs.runs import JOB_CANCELLED, Progress, Run
 from jobs.usage import Usage
-from saas_litellm.base import clock
 from saas_litellm.base.bridge import in_database
-from saas_litellm.base.limiter import Admission, Rule, limiter
-from saas_litellm.base.refusals import InternalError, Refusal
+from saas_litellm.base.limiter import Rule, limiter
+from saas_litellm.base.refusals import InternalError
 from teams import health as breakers
 from teams import limits
-from teams.models import Alias
 
 logger = logging.getLogger(__name__)
 
-# Chunks a slow reader may fall behind before the provider is no longer read.
-QUEUE_CHUNKS = 256
 _SETTLE_TRIES = 4
-CLIENT_GONE = "client_gone"
-JOB_CANCELLED = "job_cancelled"
 
 _running: dict[UUID, Run] = {}
 _tasks: set[asyncio.Task[Any]] = set()
 _watcher: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the provider has delivered so far."""
-
-    answer: Answer | Embedding | None = None
-    stream: gateway.Stream | None = None
-    # What a stream has passed on, if it is to be kept.
-    sent: list[list[dict[str, Any]]] = field(default_factory=list)
-    is_output_delivered: bool = False
-    finish_reason: str = ""
-    first_token_at: Any = None
-    failure: ProviderFailure | None = None
-    # The parts of a plain answer that was played back.
-    played: Sequence[Any] | None = None
-
-    @property
-    def delivered(self) -> Sequence[Any] | None:
-        """A plain answer's choices or vectors, wherever they came from."""
-        return self.answer.parts if self.answer is not None else self.played
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One call in flight."""
-
-    order: Order
-    admit: Callable[[], Awaitable[OpenCall]]
-    progress: Progress = field(default_factory=Progress)
-    opened: OpenCall | None = None
-    # Set once the call is admitted or refused; chunks follow, then None.
-    admitted: asyncio.Future[OpenCall] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    chunks: asyncio.Queue[Chunk | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_CHUNKS))
-    settled: asyncio.Future[Call] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    stop_reason: str = ""
-    is_reader_gone: bool = False
-    # How its attempts were counted under their deployments' own limits.
-    places: list[Admission] = field(default_factory=list)
-    upstream: asyncio.Task[None] | None = None
-
-    def stop(self, reason: str) -> None:
-        """Stop asking the provider; what it delivered so far is settled."""
-        self.is_reader_gone = self.is_reader_gone or reason == CLIENT_GONE
-        if self._is_read_along and reason == CLIENT_GONE:
-            # Others read along: the last of them to leave stops it.
-            return
-        self.stop_reason = self.stop_reason or reason
-        if self.opened is not None and self.opened.caching and self.opened.recording:
-            cache.forget(self.opened.caching.key, self.opened.recording)
-        if self.upstream is not None:
-            self.upstream.cancel()
-
-    @property
-    def _is_read_along(self) -> bool:
-        """Whether others read the answer that this one asked for."""
-        recording = self.opened.recording if self.opened is not None else None
-        return recording is not None and recording.readers > 0 and not self.is_hit
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether it plays an answer back instead of asking a provider."""
-        return self.opened is not None and self.opened.call.is_cache_hit
-
-    @property
-    def refusal(self) -> Refusal | None:
-        """What the caller is told when the call did not end well."""
-        if self.stop_reason == JOB_CANCELLED:
-            return JobClosed("The job was cancelled while this call ran.")
-        if self.progress.failure is not None:
-            return failures.refusal_for(self.progress.failure)
-        return None
 
 
 def start(*, order: Order, admit: Callable[[], Awaitable[OpenCall]]) -> Run:
@@ -181,7 +98,7 @@ async def _drive(run: Run) -> None:
         return
     run.opened = opened
     if opened.recording is not None:
-        _record(run, opened.recording)
+        playback.begin(run, opened.recording)
     _running[opened.call.pk] = run
     _watch()
     run.admitted.set_result(opened)
@@ -196,55 +113,8 @@ async def _drive(run: Run) -> None:
     finally:
         del _running[opened.call.pk]
         await _end_of_chunks(run)
-        await _end_recording(run, opened)
+        await playback.end(run, opened)
         await _correct_limits(run, opened, tokens)
-
-
-def _record(run: Run, recording: Recording) -> None:
-    """Let a slow reader hold up nobody else who reads the same recording. Nobody has begun to
-    read yet: that is for after the admission."""
-    run.chunks = asyncio.Queue()
-    if not run.is_hit:
-        recording.on_left = lambda: run.stop(CLIENT_GONE) if run.is_reader_gone else None
-
-
-async def _end_recording(run: Run, opened: OpenCall) -> None:
-    """Settled or not, nothing more is added; a whole answer that went well is kept."""
-    recording = opened.recording
-    if recording is None or recording.is_done or opened.caching is None:
-        return
-    is_whole = run.settled.done() and not run.settled.exception() and run.refusal is None
-    recording.failure = run.progress.failure
-    if run.stop_reason and recording.failure is None:
-        # Those who read along get to know that what they have is not the whole answer.
-        recording.failure = ProviderFailure(FailureKind.CONNECTION, detail="the first call ended")
-    await cache.keep(opened.caching, recording, is_whole=is_whole and not run.stop_reason)
-
-
-async def _play(run: Run, recording: Recording) -> None:
-    """Deliver what a recording has and gets, until it ends."""
-    progress = run.progress
-    if run.order.is_stream:
-        async for choices in recording.read():
-            progress.first_token_at = progress.first_token_at or clock.now()
-            await _pass_on(run, Chunk(choices, has_output=True))
-    await recording.ended()
-
-
-async def _play_and_leave(run: Run, recording: Recording) -> None:
-    """A reader that leaves stops reading; what it pays is known once the recording has ended."""
-    run.upstream = asyncio.create_task(_play(run, recording), name="playback")
-    if run.stop_reason:
-        run.upstream.cancel()
-    await asyncio.wait([run.upstream])
-    recording.leave()
-    await recording.ended()
-    progress = run.progress
-    progress.failure = recording.failure
-    progress.is_output_delivered = recording.is_output
-    progress.finish_reason = recording.finish_reason
-    if not run.order.is_stream and recording.is_output:
-        progress.played = recording.parts
 
 
 async def _place_and_settle(run: Run, opened: OpenCall) -> Call:
@@ -252,7 +122,7 @@ async def _place_and_settle(run: Run, opened: OpenCall) -> Call:
     deadline = asyncio.get_running_loop().time() + settings.CALL_DEADLINE_SECONDS
     attempt: Attempt | None = None
     if run.is_hit and opened.recording is not None:
-        await _play_and_leave(run, opened.recording)
+        await playback.play(run, opened.recording)
     else:
         attempt = await _place(run, opened, deadline)
         if attempt is None and run.progress.failure is None and not run.stop_reason:
@@ -267,7 +137,7 @@ async def _place(run: Run, opened: OpenCall, deadline: float) -> Attempt | None:
     step = opened.route.next()
     while step is not None and not run.stop_reason:
         if step.wait_seconds:
-            await _pause(run, step.wait_seconds)
+            await upstream.pause(run, step.wait_seconds)
         if run.stop_reason or not await _may_call(run, step.candidate):
             step = opened.route.next(run.progress.failure) if not run.stop_reason else None
             continue
@@ -275,7 +145,7 @@ async def _place(run: Run, opened: OpenCall, deadline: float) -> Attempt | None:
         if begun is None:
             return attempt
         attempt, run.progress = begun, Progress()
-        await _attempt(run, opened, step.candidate, deadline)
+        await upstream.attempt(run, opened, step.candidate, deadline)
         is_over = asyncio.get_running_loop().time() >= deadline
         failure = run.progress.failure
         if failure is None or run.progress.is_output_delivered or is_over:
@@ -339,95 +209,6 @@ async def _correct_limits(run: Run, opened: OpenCall, tokens: int) -> None:
         await limiter().settle(opened.admission, tokens=tokens)
 
 
-async def _pause(run: Run, seconds: float) -> None:
-    """Wait, unless the run is stopped."""
-    run.upstream = asyncio.create_task(asyncio.sleep(seconds), name="pause")
-    await asyncio.wait([run.upstream])
-
-
-async def _attempt(run: Run, opened: OpenCall, candidate: Candidate, deadline: float) -> None:
-    run.upstream = asyncio.create_task(_ask(run, opened, candidate, deadline), name="upstream")
-    if run.stop_reason:
-        run.upstream.cancel()
-    await asyncio.wait([run.upstream])
-    if not run.upstream.cancelled() and (error := run.upstream.exception()):
-        logger.error("call %s failed inside", opened.call.pk, exc_info=error)
-        run.progress.failure = ProviderFailure(FailureKind.GARBLED, detail=repr(error))
-
-
-async def _ask(run: Run, opened: OpenCall, candidate: Candidate, deadline: float) -> None:
-    progress, deployment = run.progress, candidate.priced.deployment
-    credential = candidate.priced.credential
-    left = deadline - asyncio.get_running_loop().time()
-    target = gateway.Target(
-        model=deployment.model,
-        api_key=candidate.api_key,
-        api_base=(credential.api_base or None) if credential else None,
-        extra=credential.extra if credential else {},
-        timeout_seconds=min(left, deployment.timeout_seconds or left),
-    )
-    try:
-        async with asyncio.timeout(target.timeout_seconds) as patience:
-            if run.order.is_stream:
-                # Once words arrive, the stream may take as long as the call.
-                await _read_stream(run, target, opened, lambda: patience.reschedule(deadline))
-            else:
-                progress.answer = await _read_whole(run.order, target, opened)
-                progress.is_output_delivered = progress.answer.has_output
-                progress.finish_reason = _finish_reason(progress.answer.choices)
-    except ProviderFailure as failure:
-        progress.failure = failure
-    except TimeoutError:
-        progress.failure = ProviderFailure(FailureKind.TIMEOUT, detail="no answer in time")
-
-
-async def _read_whole(order: Order, target: gateway.Target, opened: OpenCall) -> Answer | Embedding:
-    if order.kind == Alias.Kind.EMBEDDING:
-        return await gateway.embed(target=target, texts=order.texts, params=opened.params)
-    return await gateway.complete(target=target, messages=order.messages, params=opened.params)
-
-
-async def _read_stream(
-    run: Run, target: gateway.Target, opened: OpenCall, on_output: Callable[[], None]
-) -> None:
-    """Pass chunks on, from the first with output: until then another deployment may answer."""
-    progress = run.progress
-    stream = await gateway.open_stream(
-        target=target, messages=run.order.messages, params=opened.params
-    )
-    progress.stream = stream
-    opening: list[Chunk] = []
-    try:
-        async for chunk in stream:
-            progress.finish_reason = _finish_reason(chunk.choices) or progress.finish_reason
-            if not progress.is_output_delivered and not chunk.has_output:
-                opening.append(chunk)
-                continue
-            if not progress.is_output_delivered:
-                progress.is_output_delivered = True
-                progress.first_token_at = clock.now()
-                on_output()
-                for held_back in opening:
-                    await _pass_on(run, held_back)
-            await _pass_on(run, chunk)
-        if not progress.is_output_delivered:
-            for held_back in opening:
-                await _pass_on(run, held_back)
-    finally:
-        await stream.aclose()
-
-
-async def _pass_on(run: Run, chunk: Chunk) -> None:
-    opened = run.opened
-    if opened is not None and opened.is_answer_kept:
-        run.progress.sent.append(chunk.choices)
-    if opened is not None and opened.recording is not None and not run.is_hit:
-        opened.recording.add(chunk.choices)
-        opened.recording.is_output = opened.recording.is_output or chunk.has_output
-    if not run.is_reader_gone:
-        await run.chunks.put(chunk)
-
-
 async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_ms: int) -> Outcome:
     progress, failure = run.progress, run.progress.failure
     recording = opened.recording
@@ -440,7 +221,7 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
     if recording is not None and attempt is not None:
-        _note(recording, progress, usage, calls.unit_prices(opened, attempt))
+        playback.note(recording, progress, usage, calls.unit_prices(opened, attempt))
     refusal = run.refusal
     source = progress.answer or progress.stream
     return Outcome(
@@ -460,17 +241,6 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
         failure_status=failure.status if failure else None,
         failure_detail=failure.detail if failure else "",
     )
-
-
-def _note(
-    recording: Recording, progress: Progress, usage: Usage, prices: Mapping[str, Any]
-) -> None:
-    """Write down what the answer was and by what it is metered."""
-    recording.usage, recording.unit_prices = usage, dict(prices)
-    recording.finish_reason = progress.finish_reason
-    if progress.answer is not None:
-        recording.parts = list(progress.answer.parts)
-        recording.is_output = progress.answer.has_output
 
 
 async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
@@ -516,9 +286,3 @@ async def _stop_cancelled() -> None:
                 stop_job(job_id)
         except OperationalError:
             logger.warning("could not ask which jobs were cancelled; asking again")
-
-
-def _finish_reason(choices: Iterable[Mapping[str, Any]]) -> str:
-    return next(
-        (str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), ""
-    )

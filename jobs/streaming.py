@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
-from jobs import metering, presentation
+from jobs import presentation
 from jobs.gateway import Chunk
-from jobs.metering import Run
 from jobs.models import Call
 from jobs.refusals import StreamInterrupted
 from jobs.replays import Kept
+from jobs.runs import CLIENT_GONE, Run
 from saas_litellm.base import http
 from saas_litellm.base.refusals import Refusal
 
@@ -54,7 +54,7 @@ async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttp
         if first is not None:
             first.cancel()
         if not run.settled.done():
-            run.stop(metering.CLIENT_GONE)
+            run.stop(CLIENT_GONE)
         raise
     return _response(_frames(run, first, wire_of(opened.call)))
 
@@ -104,7 +104,7 @@ async def _frames(
     finally:
         pending.cancel()
         if not is_over:
-            run.stop(metering.CLIENT_GONE)
+            run.stop(CLIENT_GONE)
 
 
 class ChunkWire:
