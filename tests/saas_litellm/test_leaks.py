@@ -227,15 +227,7 @@ AGAIN: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "replayed",
-        pytest.param(
-            "cached", marks=pytest.mark.xfail(strict=True, reason="a cached call answers 409")
-        ),
-    ],
-)
+@pytest.mark.parametrize("way", ["replayed", "cached"])
 def test_no_answer_given_again_tells_who_gave_it(counter: Counter, way: str) -> None:
     job = counter.job()
     twice = [
