@@ -58,6 +58,9 @@ class CallRuleSpec(RuleSpec):
     input_credits_per_1k: Credits = Decimal(0)
     cached_credits_per_1k: Credits = Decimal(0)
     output_credits_per_1k: Credits = Decimal(0)
+    unit_credits: Credits | None = Field(
+        None, description="Per image, second of audio, 1,000 characters of speech, or search."
+    )
     metric: Literal["jobs", "tokens", "cost"] = "tokens"
     mode: Literal["graduated", "volume"] = "graduated"
     tiers: list[TierSpec] = Field(default_factory=list, max_length=50)
@@ -183,6 +186,7 @@ def _call_columns(spec: CallRuleSpec) -> dict[str, Any]:
         "input_nanocredits_per_1k": nano(spec.input_credits_per_1k),
         "cached_nanocredits_per_1k": nano(spec.cached_credits_per_1k),
         "output_nanocredits_per_1k": nano(spec.output_credits_per_1k),
+        "unit_nanocredits": None if spec.unit_credits is None else nano(spec.unit_credits),
         "metric": spec.metric,
         "mode": spec.mode,
         "tiers": [_tier_columns(tier, spec.metric) for tier in spec.tiers],
@@ -256,6 +260,7 @@ def _shown_call_rule(rule: CallRule) -> dict[str, Any]:
         "input_credits_per_1k": from_nano(rule.input_nanocredits_per_1k),
         "cached_credits_per_1k": from_nano(rule.cached_nanocredits_per_1k),
         "output_credits_per_1k": from_nano(rule.output_nanocredits_per_1k),
+        "unit_credits": None if rule.unit_nanocredits is None else from_nano(rule.unit_nanocredits),
         "metric": rule.metric,
         "mode": rule.mode,
         "tiers": [

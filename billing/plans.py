@@ -249,6 +249,7 @@ def _call_price(rule: CallRule) -> pricing.CallPrice:
         input_nanocredits_per_1k=rule.input_nanocredits_per_1k,
         cached_nanocredits_per_1k=rule.cached_nanocredits_per_1k,
         output_nanocredits_per_1k=rule.output_nanocredits_per_1k,
+        unit_nanocredits=rule.unit_nanocredits,
         metric=rule.metric,
         tiers=_tiers(rule) if rule.kind == CallRule.Kind.TIERED else None,
         minimum_nanocredits=rule.minimum_nanocredits,

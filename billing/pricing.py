@@ -26,6 +26,8 @@ class Measure:
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    # Thousandths of what is sold by the piece: images, seconds, 1,000 characters, searches.
+    milliunits: int = 0
     # The first call of its job that delivers output stands for the job where jobs are counted.
     is_first_of_job: bool = True
     is_cache_hit: bool = False
@@ -72,6 +74,7 @@ class CallPrice(Rule):
     input_nanocredits_per_1k: int = 0
     cached_nanocredits_per_1k: int = 0
     output_nanocredits_per_1k: int = 0
+    unit_nanocredits: int | None = None
     metric: str = "tokens"
     tiers: Tiers | None = None
     minimum_nanocredits: int = 0
@@ -129,6 +132,17 @@ class Plan:
         if rule is not None and rule.kind != "minimum":
             return rule
         return self.call_rule(job_type=job_type, alias=alias)
+
+    def prices_units(self, *, job_type: str, alias: str) -> bool:
+        """Whether work that is counted in units, not in tokens, has a price."""
+        rule = self.rule_for(job_type=job_type, alias=alias)
+        if isinstance(rule, JobPrice):
+            return rule.kind == "flat"
+        if not isinstance(rule, CallPrice):
+            return False
+        if rule.kind == "tokens":
+            return rule.unit_nanocredits is not None
+        return rule.kind == "markup" or rule.metric != "tokens"
 
     def covers(self, *, job_type: str, alias: str) -> bool:
         return self.rule_for(job_type=job_type, alias=alias) is not None
@@ -255,6 +269,7 @@ def _priced(
             (measure.input_tokens - measure.cached_tokens) * rule.input_nanocredits_per_1k
             + measure.cached_tokens * rule.cached_nanocredits_per_1k
             + measure.output_tokens * rule.output_nanocredits_per_1k
+            + measure.milliunits * (rule.unit_nanocredits or 0)
         )
         denominator = 1000
     step = rule.step_nanocredits

@@ -18,7 +18,7 @@ from jobs import estimate, lifecycle
 from jobs.estimate import Estimate
 from jobs.lifecycle import Reservation
 from jobs.models import Call, Job
-from jobs.refusals import JobCapExceeded
+from jobs.refusals import JobCapExceeded, UnitUnpriced
 from saas_litellm.base import clock
 from saas_litellm.base.money import nano
 from saas_litellm.base.refusals import Invalid, PaymentRequired
@@ -39,6 +39,10 @@ class Order:
     params: Mapping[str, Any]
     messages: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] | list[list[int]] = field(default_factory=list)
+    # What is asked of a model that neither chats nor embeds: a picture, a text to speak, ...
+    media: Mapping[str, Any] = field(default_factory=dict)
+    # The most units that it may be paid for, in thousandths.
+    milliunits: int = 0
     kind: str = Alias.Kind.CHAT
     model: str | None = None
     purpose: str = ""
@@ -94,6 +98,7 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
     Raises JobClosed, JobCapExceeded, BudgetExceeded, InsufficientCredits.
     """
     job = placing.job
+    _require_unit_price(placing)
     now = clock.now()
     expires_at = now + timedelta(
         seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS
@@ -136,6 +141,15 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
     return call
 
 
+def _require_unit_price(placing: Placing) -> None:
+    """Unknown is never 0: what is paid by the unit needs a plan with a price for it."""
+    alias, job_type = placing.resolved.alias, placing.job.job_type
+    if alias.kind not in Alias.BY_UNIT:
+        return
+    if not placing.plan.prices_units(job_type=job_type, alias=alias.name):
+        raise UnitUnpriced
+
+
 def clamped(placing: Placing, refusal: PaymentRequired, *, max_tokens: int) -> int | None:
     """The longest output that what the refusal says is available covers; None to refuse.
 
@@ -172,6 +186,7 @@ def _worst(placing: Placing, *, max_tokens: int) -> Estimate:
         max_tokens=max_tokens,
         counted_before=counted(placing),
         is_cache_hit=placing.is_cache_hit,
+        milliunits=placing.order.milliunits,
     )
 
 

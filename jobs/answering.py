@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from billing.models import Account
@@ -31,7 +31,7 @@ class Style:
     ``tells_cost``: the headers of a plain answer say what it cost and left.
     """
 
-    whole: Callable[[Call, Sequence[Any]], dict[str, Any]]
+    whole: Callable[[Call, Sequence[Any]], dict[str, Any] | HttpResponse]
     wire: Callable[[Call], Wire] | None = None
     status: int = 200
     tells_cost: bool = False
@@ -71,7 +71,8 @@ async def _again(kept: Kept, style: Style, *, is_stream: bool) -> HttpResponseBa
 
 
 async def _whole(call: Call, parts: Sequence[Any], style: Style) -> HttpResponseBase:
-    response = http.answer(style.whole(call, parts), status=style.status)
+    whole = style.whole(call, parts)
+    response = whole if isinstance(whole, HttpResponse) else http.answer(whole, status=style.status)
     if style.tells_cost:
         charged, remaining = await in_database(_charged_and_remaining, call)
         response["X-Credits-Charged"], response["X-Credits-Remaining"] = charged, remaining

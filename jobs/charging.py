@@ -54,6 +54,7 @@ def measure_of(
         input_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         output_tokens=usage.completion_tokens,
+        milliunits=usage.milliunits,
         is_first_of_job=is_first_of_job,
         is_cache_hit=is_cache_hit,
     )

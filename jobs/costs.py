@@ -16,11 +16,14 @@ def provider_cost_nano_usd(*, prices: UnitPrices, usage: Usage) -> int:
     """
     rates = prices.rates_for(usage.prompt_tokens)
     femto = prices.per_request + _prompt_femto(rates, usage) + _completion_femto(rates, usage)
-    return divide_half_even(femto, FEMTO_PER_NANO)
+    by_unit = usage.milliunits * (prices.per_unit or 0)
+    return divide_half_even(femto * 1000 + by_unit, FEMTO_PER_NANO * 1000)
 
 
-def worst_cost_nano_usd(*, prices: UnitPrices, prompt_tokens: int, output_tokens: int) -> int:
-    """The most that so many tokens can cost, every one at its dearest rate; rounded up."""
+def worst_cost_nano_usd(
+    *, prices: UnitPrices, prompt_tokens: int, output_tokens: int, milliunits: int = 0
+) -> int:
+    """The most that so many tokens and units can cost, each at its dearest rate; rounded up."""
     reachable = [
         prices.base,
         *(tier.rates for tier in prices.tiers if prompt_tokens > tier.above_tokens),
@@ -29,7 +32,8 @@ def worst_cost_nano_usd(*, prices: UnitPrices, prompt_tokens: int, output_tokens
         rates.dearest_input * prompt_tokens + rates.dearest_output * output_tokens
         for rates in reachable
     )
-    return divide_up(prices.per_request + femto, FEMTO_PER_NANO)
+    by_unit = milliunits * (prices.per_unit or 0)
+    return divide_up((prices.per_request + femto) * 1000 + by_unit, FEMTO_PER_NANO * 1000)
 
 
 def _prompt_femto(rates: Rates, usage: Usage) -> int:

@@ -38,6 +38,7 @@ def worst_case(
     max_tokens: int,
     counted_before: int = 0,
     is_cache_hit: bool = False,
+    milliunits: int = 0,
 ) -> Estimate:
     """Price the dearest eligible deployment for n full-length answers, reasoning included.
 
@@ -47,7 +48,10 @@ def worst_case(
     prompt_tokens = count_prompt(resolved=resolved, messages=messages, params=params)
     cost = max(
         costs.worst_cost_nano_usd(
-            prices=priced.prices, prompt_tokens=prompt_tokens, output_tokens=output_tokens
+            prices=priced.prices,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            milliunits=milliunits,
         )
         for priced in resolved.eligible
     )
@@ -56,6 +60,7 @@ def worst_case(
         input_tokens=prompt_tokens,
         cached_tokens=0,
         output_tokens=output_tokens,
+        milliunits=milliunits,
         is_cache_hit=is_cache_hit,
     )
     return Estimate(

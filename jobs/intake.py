@@ -17,7 +17,8 @@ from jobs import admission, cache, calls, estimate, lifecycle, replays
 from jobs.cache import Policy, Recording
 from jobs.calls import OpenCall, Order
 from jobs.models import Job
-from jobs.refusals import JobClosed
+from jobs.refusals import JobClosed, UnitUnpriced
+from saas_litellm.base import alarms
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.idempotency import Claim, Key
 from saas_litellm.base.limiter import Rule, limiter
@@ -182,6 +183,19 @@ def _tokens(order: Order, resolved: ResolvedAlias) -> int:
 
 def open_call(errand: Errand, visit: Visit) -> OpenCall:
     """Make the job if there is none yet, and open the call: all of it or nothing."""
+    try:
+        return _opened(errand, visit)
+    except UnitUnpriced:
+        # Out here, where the refusal has not taken the alarm back with it.
+        alarms.sound(
+            kind="plan.unit_unpriced",
+            subject=f"team {visit.caller.team.slug}, {visit.resolved.alias.name}",
+            detail=f"its plan has no price for the unit of {visit.resolved.alias.kind}",
+        )
+        raise
+
+
+def _opened(errand: Errand, visit: Visit) -> OpenCall:
     with transaction.atomic():
         job = visit.job
         if job is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Conflict, Invalid, PaymentRequired, Refusal, Unavailable
+from teams.refusals import ModelUnavailable
 
 
 class JobClosed(Conflict):
@@ -37,6 +38,10 @@ class StreamInterrupted(Unavailable):
     status = 502
     code = "stream_interrupted"
     default_message = "The first stream ended here. What it delivered was charged once."
+
+
+class UnitUnpriced(ModelUnavailable):
+    """The plan has no price for what the alias is paid by; told to the operator, not the team."""
 
 
 class QuoteUsed(Conflict):

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs import cache, failures, gateway
 from jobs.calls import OpenCall, Order
-from jobs.gateway import Answer, Chunk, Embedding, ProviderFailure
+from jobs.gateway import Answer, Chunk, Embedding, Media, ProviderFailure
 from jobs.models import Call
 from jobs.refusals import JobClosed
 from saas_litellm.base.limiter import Admission
@@ -25,7 +25,7 @@ JOB_CANCELLED = "job_cancelled"
 class Progress:
     """What the provider has delivered so far."""
 
-    answer: Answer | Embedding | None = None
+    answer: Answer | Embedding | Media | None = None
     stream: gateway.Stream | None = None
     # What a stream has passed on, if it is to be kept.
     sent: list[list[dict[str, Any]]] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jobs import gateway
 from jobs.calls import OpenCall, Order
-from jobs.gateway import Answer, Chunk, Embedding, FailureKind, ProviderFailure
+from jobs.gateway import Answer, Chunk, Embedding, FailureKind, Media, ProviderFailure
 from jobs.routing import Candidate
 from jobs.runs import Run, finish_reason, pass_on
 from saas_litellm.base import clock
@@ -60,7 +60,13 @@ async def _ask(run: Run, opened: OpenCall, candidate: Candidate, deadline: float
         progress.failure = ProviderFailure(FailureKind.TIMEOUT, detail="no answer in time")
 
 
-async def _read_whole(order: Order, target: gateway.Target, opened: OpenCall) -> Answer | Embedding:
+async def _read_whole(
+    order: Order, target: gateway.Target, opened: OpenCall
+) -> Answer | Embedding | Media:
+    if order.kind in Alias.BY_UNIT:
+        return await gateway.MAKERS[order.kind](
+            target=target, media=order.media, params=opened.params, milliunits=order.milliunits
+        )
     if order.kind == Alias.Kind.EMBEDDING:
         return await gateway.embed(target=target, texts=order.texts, params=opened.params)
     return await gateway.complete(target=target, messages=order.messages, params=opened.params)

@@ -25,6 +25,8 @@ class Usage:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     audio_output_tokens: int = 0
+    # Thousandths of an image, a second of audio, 1,000 characters of speech, or a search.
+    milliunits: int = 0
     source: UsageSource = "provider"
 
     @property

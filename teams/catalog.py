@@ -144,6 +144,8 @@ def _priced(
             if row is None:
                 raise BadPrice("no unit price")
             sheet = UnitPrices.from_json(row.rates)
+            if alias.kind in Alias.BY_UNIT and sheet.per_unit is None:
+                raise BadPrice("no price per unit")
         except BadPrice as error:
             alarms.sound(
                 kind="deployment.unpriced",

@@ -61,12 +61,20 @@ def load(path: Path | None = None) -> dict[str, Mapping[str, Any]]:
 
 # Modes of the map whose prices are per token, and what an alias for them is called.
 KINDS = {"chat": "chat", "completion": "chat", "responses": "chat", "embedding": "embedding"}
+# Modes that are paid by the unit: the fields that may hold its price, and how many of what they
+# price make a unit.
+_UNITS = {
+    "image_generation": (("output_cost_per_image", "input_cost_per_image"), 1),
+    "audio_transcription": (("input_cost_per_second",), 1),
+    "audio_speech": (("input_cost_per_character",), 1000),
+    "rerank": (("input_cost_per_query",), 1),
+}
 
 
 def priced_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
     """Every model of the map that is paid by the token, as litellm is called with it."""
     for name, entry in sorted(entries.items()):
-        if entry.get("mode") not in KINDS:
+        if entry.get("mode") not in {*KINDS, *_UNITS}:
             continue
         provider = str(entry.get("litellm_provider", ""))
         model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
@@ -77,6 +85,8 @@ def priced_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
 
 
 def _prices(entry: Mapping[str, Any]) -> UnitPrices:
+    if entry["mode"] in _UNITS:
+        return _by_unit(entry)
     base = _rates(entry)
     suffixes = sorted({match[0] for name in entry if (match := _TIER.search(name))})
     tiers = tuple(
@@ -88,6 +98,15 @@ def _prices(entry: Mapping[str, Any]) -> UnitPrices:
     )
     per_request = femto(Decimal(entry.get("input_cost_per_request") or 0))
     return UnitPrices(base=base, tiers=tiers, per_request=per_request)
+
+
+def _by_unit(entry: Mapping[str, Any]) -> UnitPrices:
+    """Only where nothing but the unit is paid: tokens of pictures and sound have no known bound."""
+    fields, count = _UNITS[entry["mode"]]
+    found = [entry[name] for name in fields if entry.get(name)]
+    if not found or any(entry.get(name) for name in _FIELDS.values()):
+        raise BadPrice("no price by the unit alone")
+    return UnitPrices(base=Rates(input=0, output=0), per_unit=femto(Decimal(found[0]) * count))
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,11 +60,20 @@ class LongContextTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitPrices:
-    """A price sheet: base rates, long-context tiers, and a fee per request in femto-USD."""
+    """A price sheet: base rates, long-context tiers, and a fee per request in femto-USD.
+
+    ``per_unit``: femto-USD per image, second of audio, 1,000 characters of speech or search, for
+    models that are paid so; None for those that are not.
+    """
 
     base: Rates
     tiers: tuple[LongContextTier, ...] = field(default=())
     per_request: int = 0
+    per_unit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_unit is not None and not 0 <= self.per_unit <= 1000 * MAX_RATE:
+            raise BadPrice(f"per_unit: {self.per_unit!r} is not a price in femto-USD")
 
     def rates_for(self, prompt_tokens: int) -> Rates:
         """The rates of a request with that many prompt tokens: its highest tier exceeded."""
@@ -82,6 +91,7 @@ class UnitPrices:
                 for tier in sorted(self.tiers, key=lambda tier: tier.above_tokens)
             ],
             "per_request": self.per_request,
+            **({} if self.per_unit is None else {"per_unit": self.per_unit}),
         }
 
     @classmethod
@@ -97,6 +107,7 @@ class UnitPrices:
                     for tier in stored.get("tiers", ())
                 ),
                 per_request=int(stored.get("per_request", 0)),
+                per_unit=stored.get("per_unit"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise BadPrice(f"not a price sheet: {error}") from error

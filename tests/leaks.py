@@ -28,6 +28,7 @@ SHEET = UnitPrices(
         cached_read=femto("0.000001299709"),
     )
 )
+UNIT_SHEET = UnitPrices(base=Rates(input=0, output=0), per_unit=femto("0.040379113"))
 USAGE = {
     "prompt_tokens": 137,
     "completion_tokens": 29,
@@ -69,6 +70,10 @@ MARKS = (
     "4o-mini",
     "3-5-haiku",
     "text-embedding",
+    "dall-e",
+    "tts-1",
+    "whisper",
+    "rerank-v3",
     "chatcmpl-provider",
     "msg_provider",
     "toolu_",
@@ -227,13 +232,17 @@ class Ask:
     endpoint: str
     body: dict[str, Any] | None = None
     query: str = ""
+    # Sent as a form then, not as JSON.
+    file: bytes | None = None
 
     def put(
         self, http: httpx.Client, *, job: str, team: str = "alice", note: str = "", **request: Any
     ) -> Shown:
         method, _, path = self.endpoint.partition(" ")
         more = request.pop("body", {})
-        sent = {} if self.body is None else {"json": {**self.body, **more}}
+        sent: dict[str, Any] = {} if self.body is None else {"json": {**self.body, **more}}
+        if self.file is not None:
+            sent = {"data": sent["json"], "files": {"file": ("a.mp3", self.file)}}
         answer = http.request(
             request.pop("method", method),
             path.format(job_id=job, team_id=team, name="chat") + self.query,
@@ -267,6 +276,24 @@ CALLS = (
     Ask(endpoint="POST /v1/responses", body={**_RESPONSE, "stream": True}),
 )
 EMBEDDING = Ask(endpoint="POST /v1/embeddings", body={"model": "embed", "input": "Hello"})
+MEDIA = (
+    Ask(endpoint="POST /v1/images/generations", body={"model": "draw", "prompt": "a house"}),
+    Ask(
+        endpoint="POST /v1/audio/speech",
+        body={"model": "speak", "input": "Hello", "voice": "alloy"},
+    ),
+    Ask(endpoint="POST /v1/audio/transcriptions", body={"model": "hear"}, file=b"a sound" * 300),
+    Ask(
+        endpoint="POST /v1/rerank",
+        body={"model": "rank", "query": "Hello", "documents": ["one", "two"]},
+    ),
+)
+MEDIA_MODELS = {
+    "draw": ("image", "openai/dall-e-3"),
+    "speak": ("speech", "openai/tts-1-hd"),
+    "hear": ("transcription", "openai/whisper-1"),
+    "rank": ("rerank", "cohere/rerank-v3.5"),
+}
 # In an order in which all of them succeed.
 OTHERS = (
     Ask(endpoint="POST /api/jobs/create", body=_MADE),
@@ -284,7 +311,7 @@ OTHERS = (
     Ask(endpoint="POST /api/jobs/{job_id}/complete", body={}),
 )
 CANCEL = Ask(endpoint="POST /api/jobs/{job_id}/cancel", body={"reason": "enough"})
-ASKS = (*CALLS, EMBEDDING, *OTHERS, CANCEL)
+ASKS = (*CALLS, EMBEDDING, *MEDIA, *OTHERS, CANCEL)
 
 
 def leaks(shown: Iterable[Shown], *, also: Iterable[str] = ()) -> list[str]:

@@ -256,6 +256,7 @@ class Migration(migrations.Migration):
                 ('input_nanocredits_per_1k', models.BigIntegerField(default=0)),
                 ('cached_nanocredits_per_1k', models.BigIntegerField(default=0)),
                 ('output_nanocredits_per_1k', models.BigIntegerField(default=0)),
+                ('unit_nanocredits', models.BigIntegerField(blank=True, help_text='Per image, second of audio, 1,000 characters of speech or search. Empty: a rule by tokens refuses such calls.', null=True)),
                 ('metric', models.CharField(choices=[('jobs', 'Jobs'), ('tokens', 'thousand tokens'), ('cost', 'USD of provider cost')], default='tokens', max_length=6)),
                 ('mode', models.CharField(choices=[('graduated', 'graduated: each tier at its own price'), ('volume', 'volume: all at the price of the tier reached')], default='graduated', max_length=9)),
                 ('tiers', models.JSONField(blank=True, default=list, help_text='Of the month: [{up_to, nanocredits, flat_nanocredits}], the last without up_to. Quantities are jobs, tokens or nano-USD; nanocredits are per job, 1,000 tokens or USD.')),
@@ -476,7 +477,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='callrule',
-            constraint=models.CheckConstraint(condition=models.Q(('input_nanocredits_per_1k__gte', 0), ('input_nanocredits_per_1k__lte', 4000000000000000000), ('cached_nanocredits_per_1k__gte', 0), ('cached_nanocredits_per_1k__lte', 4000000000000000000), ('output_nanocredits_per_1k__gte', 0), ('output_nanocredits_per_1k__lte', 4000000000000000000), ('minimum_nanocredits__gte', 0), ('minimum_nanocredits__lte', 4000000000000000000), ('included_quantity__gte', 0), ('included_quantity__lte', 4000000000000000000)), name='call_rule_prices_not_negative'),
+            constraint=models.CheckConstraint(condition=models.Q(('input_nanocredits_per_1k__gte', 0), ('input_nanocredits_per_1k__lte', 4000000000000000000), ('cached_nanocredits_per_1k__gte', 0), ('cached_nanocredits_per_1k__lte', 4000000000000000000), ('output_nanocredits_per_1k__gte', 0), ('output_nanocredits_per_1k__lte', 4000000000000000000), ('unit_nanocredits__gte', 0), ('unit_nanocredits__lte', 4000000000000000000), ('minimum_nanocredits__gte', 0), ('minimum_nanocredits__lte', 4000000000000000000), ('included_quantity__gte', 0), ('included_quantity__lte', 4000000000000000000)), name='call_rule_prices_not_negative'),
         ),
         migrations.AddConstraint(
             model_name='callrule',

@@ -227,6 +227,12 @@ class CallRule(Rule):
     input_nanocredits_per_1k = models.BigIntegerField(default=0)
     cached_nanocredits_per_1k = models.BigIntegerField(default=0)
     output_nanocredits_per_1k = models.BigIntegerField(default=0)
+    unit_nanocredits = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Per image, second of audio, 1,000 characters of speech or search. Empty: a"
+        " rule by tokens refuses such calls.",
+    )
     metric = models.CharField(max_length=6, choices=Metric.choices, default=Metric.TOKENS)
     mode = models.CharField(max_length=9, choices=Mode.choices, default=Mode.GRADUATED)
     tiers = models.JSONField(
@@ -262,6 +268,7 @@ class CallRule(Rule):
                     "input_nanocredits_per_1k",
                     "cached_nanocredits_per_1k",
                     "output_nanocredits_per_1k",
+                    "unit_nanocredits",
                     "minimum_nanocredits",
                     "included_quantity",
                 ),

@@ -31,12 +31,17 @@ async def shut_down() -> None:
         await _library.close_litellm_async_clients()
 
 
+def _none(*_: Any) -> int:
+    return 0
+
+
 def _imported() -> Any:
     # Prices and models come from the wheel: no download at import, no .env read, quiet logs.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     os.environ["LITELLM_LOG"] = "ERROR"
     import litellm as library  # noqa: PLC0415 - the point of this module
+    from openai._models import FinalRequestOptions  # noqa: PLC0415 - comes with the library
 
     from jobs.gateway import demo  # noqa: PLC0415 - subclasses a class of litellm's
 
@@ -49,6 +54,9 @@ def _imported() -> Any:
     library.turn_off_message_logging = True
     library.redact_messages_in_exceptions = True
     library.num_retries = None
+    # Where litellm does not hand on that nothing is to be tried again (embeddings, pictures), the
+    # client beneath it would ask twice more, unseen and uncounted. Every try is ours to make.
+    setattr(FinalRequestOptions, "get_max_retries", _none)  # noqa: B010 - mypy refuses to assign
     library.cache = None
     library.user_url_validation = True
     library.custom_provider_map = [

@@ -53,7 +53,7 @@ async def embed(
     *, target: Target, texts: list[str] | list[list[int]], params: Mapping[str, Any]
 ) -> Embedding:
     """One vector a text, in order. Raises ProviderFailure."""
-    response = await _asked("aembedding", target, {"input": texts, **params})
+    response = await asked("aembedding", target, {"input": texts, **params})
     try:
         vectors = [list(map(float, _field(row, "embedding"))) for row in response.data]
     except (AttributeError, TypeError, ValueError) as error:
@@ -183,10 +183,10 @@ class Stream:
 
 
 async def _ask(target: Target, messages: list[dict[str, Any]], params: Mapping[str, Any]) -> Any:
-    return await _asked("acompletion", target, {"messages": messages, **params})
+    return await asked("acompletion", target, {"messages": messages, **params})
 
 
-async def _asked(function: str, target: Target, params: Mapping[str, Any]) -> Any:
+async def asked(function: str, target: Target, params: Mapping[str, Any]) -> Any:
     """Call one of litellm's functions, without any of its retries. Raises ProviderFailure."""
     library = await asyncio.to_thread(litellm)
     try:

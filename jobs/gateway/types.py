@@ -95,6 +95,17 @@ class Embedding:
         return self.vectors
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Pictures, a transcript, speech or a ranking, as plain JSON; ``parts`` is never empty."""
+
+    parts: Sequence[Any]
+    usage: Usage
+    provider_request_id: str = ""
+    choices: tuple[()] = ()
+    has_output: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a streamed answer: neutral chunk choices ``{index, delta, finish_reason}``."""

@@ -70,11 +70,16 @@ def key_of(request: HttpRequest) -> Key | None:
         return None
     if not _SHAPE.fullmatch(text):
         raise Invalid(f"{HEADER} is 1 to 255 visible ASCII characters.", param=HEADER)
+    body = request.body
+    boundary = request.content_params.get("boundary") if request.content_params else None
+    if boundary:
+        # Clients draw a new one for each try of the same form.
+        body = body.replace(boundary.encode(), b"")
     meant = "\n".join(request.headers.get(name, "") for name in _MEANT_BY)
     return Key(
         text=text,
         target=f"{request.method} {request.path}",
-        fingerprint=encryption.keyed_hash(f"{meant}\n{request.body.decode(errors='replace')}"),
+        fingerprint=encryption.keyed_hash(f"{meant}\n{body.decode(errors='replace')}"),
     )
 
 

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, help_text='In any 60 seconds; empty: unlimited.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, help_text='Prompt and output, in any 60 seconds; empty: unlimited.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
                 ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9_-]{0,62}\\Z', 'Use lower-case letters, digits, - and _, starting with a letter or digit (63 at most).')])),
-                ('kind', models.CharField(choices=[('chat', 'Chat'), ('embedding', 'Embedding')], default='chat', max_length=10)),
+                ('kind', models.CharField(choices=[('chat', 'Chat'), ('embedding', 'Embedding'), ('image', 'Image'), ('transcription', 'Transcription'), ('speech', 'Speech'), ('rerank', 'Rerank')], default='chat', max_length=16)),
                 ('description', models.CharField(blank=True, max_length=300)),
                 ('is_active', models.BooleanField(default=True)),
                 ('default_max_tokens', models.PositiveIntegerField(default=1024, help_text='Injected when the caller sends none, so that a hold is a bound.')),
@@ -246,7 +246,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alias',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['chat', 'embedding'])), name='alias_kind_known'),
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['chat', 'embedding', 'image', 'transcription', 'speech', 'rerank'])), name='alias_kind_known'),
         ),
         migrations.AddConstraint(
             model_name='alias',

@@ -16,6 +16,13 @@ class Alias(RateLimited):
     class Kind(models.TextChoices):
         CHAT = "chat"
         EMBEDDING = "embedding"
+        IMAGE = "image"
+        TRANSCRIPTION = "transcription"
+        SPEECH = "speech"
+        RERANK = "rerank"
+
+    # Paid by the unit: an image, a second of audio, 1,000 characters of speech, a search.
+    BY_UNIT = frozenset({Kind.IMAGE, Kind.TRANSCRIPTION, Kind.SPEECH, Kind.RERANK})
 
     name = models.CharField(max_length=63, validators=[slug_validator])
     organization = models.ForeignKey(
@@ -26,7 +33,7 @@ class Alias(RateLimited):
         related_name="+",
         help_text="Whose teams alone may use it; empty: the platform's.",
     )
-    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.CHAT)
+    kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.CHAT)
     description = models.CharField(max_length=300, blank=True)
     is_active = models.BooleanField(default=True)
     default_max_tokens = models.PositiveIntegerField(
@@ -68,7 +75,10 @@ class Alias(RateLimited):
                 fields=["name", "organization"], name="alias_name_unique_in_organization"
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["chat", "embedding"]), name="alias_kind_known"
+                condition=Q(
+                    kind__in=["chat", "embedding", "image", "transcription", "speech", "rerank"]
+                ),
+                name="alias_kind_known",
             ),
             models.CheckConstraint(
                 condition=Q(default_max_tokens__gt=0)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,3 +224,22 @@ def test_the_cost_map_is_where_we_read_it() -> None:
 def test_the_application_imports_without_litellm() -> None:
     look = "import saas_litellm.asgi, sys; sys.exit('litellm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_no_client_beneath_the_library_tries_again(
+    provider: ProviderServer, status: int
+) -> None:
+    provider.default = Reply(status=status, retry_after=1)
+    target = Target(
+        model="openai/text-embedding-3-small", api_key="k", api_base=provider.openai_base
+    )
+    with pytest.raises(ProviderFailure):
+        await gateway.embed(target=target, texts=["a"], params={})
+    drawn = {"media": {"prompt": "a"}, "params": {}, "milliunits": 1000}
+    with pytest.raises(ProviderFailure):
+        await gateway.MAKERS["image"](target=replace(target, model="openai/dall-e-3"), **drawn)
+    assert [seen.path for seen in provider.requests] == [
+        "/v1/embeddings",
+        "/v1/images/generations",
+    ]

@@ -25,6 +25,8 @@ from typing import Any, Self
 from aiohttp import web
 
 SECRET_MODEL = "provider-model-4321"
+PICTURE = base64.b64encode(b"a picture").decode()
+SOUND = b"a sound"
 
 
 @dataclass(kw_only=True)
@@ -114,6 +116,11 @@ class ProviderServer:
         application.router.add_post("/v1/chat/completions", self._openai)
         application.router.add_post("/v1/messages", self._anthropic)
         application.router.add_post("/v1/embeddings", self._embeddings)
+        application.router.add_post("/v1/images/generations", self._images)
+        application.router.add_post("/v1/audio/transcriptions", self._transcriptions)
+        application.router.add_post("/v1/audio/speech", self._speech)
+        for version in ("v1", "v2"):
+            application.router.add_post(f"/{version}/rerank", self._rerank)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -133,9 +140,50 @@ class ProviderServer:
             request, lambda reply: _embeddings_body(reply, count, sent), openai_frames
         )
 
-    async def _reply(self, request: web.Request, body: Any, frames: Any) -> web.StreamResponse:
+    async def _images(self, request: web.Request) -> web.StreamResponse:
+        count = (await request.json()).get("n", 1)
+        return await self._reply(
+            request,
+            lambda reply: {
+                "created": 1,
+                "data": [{"b64_json": PICTURE, "revised_prompt": reply.text}] * count,
+            },
+            openai_frames,
+        )
+
+    async def _transcriptions(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(
+            request,
+            lambda reply: {"text": reply.text, **(reply.usage or {})},
+            openai_frames,
+            sent={name: str(value) for name, value in (await request.post()).items()},
+        )
+
+    async def _speech(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(request, lambda reply: SOUND, openai_frames)
+
+    async def _rerank(self, request: web.Request) -> web.StreamResponse:
+        documents = (await request.json())["documents"]
+        places = [
+            {"index": index, "relevance_score": 1 / (1 + place)}
+            for place, index in enumerate(reversed(range(len(documents))))
+        ]
+        return await self._reply(
+            request,
+            lambda reply: {
+                "id": "chatcmpl-provider-id",
+                "results": places,
+                **({"meta": {"billed_units": {"search_units": 3}}} if reply.usage else {}),
+            },
+            openai_frames,
+        )
+
+    async def _reply(
+        self, request: web.Request, body: Any, frames: Any, sent: Any = None
+    ) -> web.StreamResponse:
         reply = self._scripted.popleft() if self._scripted else self.default
-        seen = Seen(request.path, dict(request.headers), await request.json())
+        sent = await request.json() if sent is None else sent
+        seen = Seen(request.path, dict(request.headers), sent)
         self.requests.append(seen)
         await asyncio.sleep(reply.first_delay)
         if reply.status != 200:
@@ -151,7 +199,10 @@ class ProviderServer:
                 return web.Response(
                     text="<html>not json", content_type="application/json", headers=reply.headers
                 )
-            return web.json_response({**body(reply), **reply.more}, headers=reply.headers)
+            given = body(reply)
+            if isinstance(given, bytes):
+                return web.Response(body=given, content_type="audio/mpeg", headers=reply.headers)
+            return web.json_response({**given, **reply.more}, headers=reply.headers)
         response = web.StreamResponse(
             headers={**reply.headers, "Content-Type": "text/event-stream"}
         )

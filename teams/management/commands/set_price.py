@@ -12,13 +12,17 @@ from teams.prices import RATE_NAMES, BadPrice, Rates, UnitPrices
 
 
 class Command(OperatorCommand):
-    help = "Set unit prices of a model from now on, in USD per million tokens."
+    help = "Set unit prices of a model from now on, in USD per million tokens, or per unit."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("price_key", help="A model string, or a deployment's price key.")
         for name in RATE_NAMES:
-            is_required = name in {"input", "output"}
-            parser.add_argument(f"--{name.replace('_', '-')}", required=is_required)
+            # Nothing but the unit costs anything where a model is paid by the unit.
+            default = "0" if name in {"input", "output"} else None
+            parser.add_argument(f"--{name.replace('_', '-')}", default=default)
+        parser.add_argument(
+            "--per-unit", help="USD per image, second of audio, 1,000 characters, or search."
+        )
 
     def operate(self, *, price_key: str, **options: Any) -> None:
         try:
@@ -27,7 +31,12 @@ class Command(OperatorCommand):
                 for name in RATE_NAMES
                 if options[name] is not None
             }
-            sheet = UnitPrices(base=Rates(**rates))
+            per_unit = options["per_unit"]
+            if per_unit is None and not (rates["input"] or rates["output"]):
+                raise BadPrice("name --input and --output, or --per-unit")
+            sheet = UnitPrices(
+                base=Rates(**rates), per_unit=None if per_unit is None else femto(Decimal(per_unit))
+            )
         except (BadPrice, InvalidOperation) as error:
             raise CommandError(f"Not a price: {error}") from error
         row = prices.publish(price_key=price_key, prices=sheet, source=self.actor)
