@@ -14,6 +14,8 @@ from jobs.gateway.exchange import asked
 from jobs.gateway.types import FailureKind, Media, ProviderFailure, Target
 from jobs.usage import Usage
 
+# A minute, or sixty searches.
+_SLIP = 60_000
 _TRANSCRIPT_FIELDS = ("text", "language", "duration", "segments", "words")
 
 
@@ -40,8 +42,9 @@ async def transcript(
     told = _plain(response)
     if not isinstance(told.get("text"), str):
         raise ProviderFailure(FailureKind.GARBLED, detail="an answer without a transcript")
+    seconds = _plain(told.get("usage")).get("seconds") or told.get("duration")
     part = {name: told[name] for name in _TRANSCRIPT_FIELDS if told.get(name) is not None}
-    return Media(parts=[part], usage=_heard(told, milliunits))
+    return Media(parts=[part], usage=_counted(seconds, milliunits))
 
 
 async def speech(
@@ -73,23 +76,21 @@ async def ranking(
     if not parts or not all(0 <= part["index"] < len(media["documents"]) for part in parts):
         raise ProviderFailure(FailureKind.GARBLED, detail="a ranking of other documents")
     billed = _plain(_plain(told.get("meta")).get("billed_units")).get("search_units")
-    is_told = isinstance(billed, int) and billed > 0
-    usage = Usage(
-        milliunits=1000 * billed if is_told else milliunits,  # type: ignore[operator]
-        source="provider" if is_told else "estimate",
-    )
+    usage = _counted(billed, milliunits)
     return Media(parts=parts, usage=usage, provider_request_id=str(told.get("id") or ""))
 
 
-def _heard(told: Mapping[str, Any], milliunits: int) -> Usage:
-    """Milliseconds, rounded up; the provider's figure only if it is one."""
-    seconds = _plain(told.get("usage")).get("seconds") or told.get("duration")
+def _counted(units: Any, estimated: int) -> Usage:
+    """The provider's count in thousandths, rounded up; the estimate where it is none.
+
+    A figure far beyond the estimate, which is from above, is a slip: nobody is charged for it.
+    """
     try:
-        counted = -int(-float(seconds) * 1000 // 1) if seconds else 0
+        counted = -int(-float(units) * 1000 // 1) if units else 0
     except (TypeError, ValueError, OverflowError):
         counted = 0
-    if counted <= 0:
-        return Usage(milliunits=milliunits, source="estimate")
+    if not 0 < counted <= 4 * estimated + _SLIP:
+        return Usage(milliunits=estimated, source="estimate")
     return Usage(milliunits=counted)
 
 

@@ -107,10 +107,11 @@ def test_a_transcript_is_paid_by_the_seconds_the_provider_counted(
     assert Call.objects.get().held_cost_nano_usd == 6_000_000
 
 
+@pytest.mark.parametrize("told", [None, -1, "NaN", 1e300, 10**9, []])
 def test_a_transcript_without_a_length_is_paid_by_the_recordings(
-    client: OpenAI, provider: ProviderServer
+    client: OpenAI, provider: ProviderServer, told: Any
 ) -> None:
-    provider.default = Reply(text="hello", usage=None)
+    provider.default = Reply(text="hello", usage={"duration": told})
     text = client.audio.transcriptions.create(
         model="transcription", file=("a.wav", sound(3)), response_format="text"
     )
