@@ -6,7 +6,7 @@ PORT ?= 8003
 # For chores that only look at the code: settings load, nothing of it is a real secret.
 CHECK_ENV := SAAS_READ_LOCAL_ENV=0 DATABASE_URL=sqlite:////tmp/saas-litellm-check.sqlite3 ALLOWED_HOSTS=localhost
 
-.PHONY: help run test check lock bench bench-money
+.PHONY: help run test check lock bench bench-supply bench-money
 help:  ## Show the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -48,6 +48,9 @@ lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 
 bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
 	@$(BIN)/python -m benchmarks.run
+
+bench-supply: $(VENV)/.dev  ## What limits, idempotency, cache and privacy add to a call (PostgreSQL + Redis)
+	@$(BIN)/python -m benchmarks.supply
 
 bench-money: $(VENV)/.dev  ## Hold + settle pairs/s, and profit at a million calls (PostgreSQL)
 	@$(BIN)/python -m benchmarks.money

@@ -26,11 +26,11 @@ def database() -> Iterator[str]:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def set_up(url: str) -> None:
+def set_up(url: str, *, redis_url: str = "") -> None:
     """Django on that database, with settings of its own."""
     os.environ |= {
         "DATABASE_URL": url,
-        "REDIS_URL": "",
+        "REDIS_URL": redis_url,
         "SAAS_READ_LOCAL_ENV": "0",
         "SECRET_KEY": "benchmark-" + "0123456789abcdef" * 3,
         "API_KEY_PEPPER": "benchmark-" + "0123456789abcdef" * 3,
