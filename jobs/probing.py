@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
+import wave
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jobs import costs, gateway, routing
 from jobs.gateway import FailureKind, ProviderFailure, Target
@@ -18,6 +22,12 @@ from teams.refusals import ModelUnavailable
 
 _MESSAGES = [{"role": "user", "content": "Answer with the word OK."}]
 _MAX_TOKENS = 16
+# The least that can be asked of what is paid by the unit, and the units that it takes at most.
+_SAMPLES: Mapping[str, tuple[Mapping[str, Any], int]] = {
+    Alias.Kind.IMAGE: ({"prompt": "A white square.", "n": 1}, 1000),
+    Alias.Kind.SPEECH: ({"input": "OK", "voice": "alloy"}, 2),
+    Alias.Kind.RERANK: ({"query": "OK", "documents": ["OK"]}, 1000),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +115,39 @@ async def _ask(one: _Probe, timeout_seconds: float) -> None:
 
 
 async def _usage(target: Target, kind: str) -> Usage:
+    if kind == Alias.Kind.TRANSCRIPTION:
+        silence: Mapping[str, Any] = {"file": ("silence.wav", _silence())}
+        heard = await gateway.MAKERS[kind](target=target, media=silence, params={}, milliunits=1000)
+        return heard.usage
+    if kind in _SAMPLES:
+        media, milliunits = _SAMPLES[kind]
+        made = await gateway.MAKERS[kind](
+            target=target, media=media, params={}, milliunits=milliunits
+        )
+        return made.usage
     if kind == Alias.Kind.EMBEDDING:
         return (await gateway.embed(target=target, texts=["OK"], params={})).usage
     answer = await gateway.complete(
         target=target, messages=_MESSAGES, params={"max_tokens": _MAX_TOKENS}
     )
     return answer.usage
+
+
+def _silence() -> bytes:
+    """A second of it, as WAV."""
+    written = io.BytesIO()
+    with wave.open(written, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16_000))
+    return written.getvalue()
+
+
+def _counted(usage: Usage) -> str:
+    if usage.milliunits:
+        return f"{from_nano(usage.milliunits * 10**6)} units"
+    return f"{usage.total_tokens} tokens"
 
 
 def _finding(one: _Probe) -> Finding:
@@ -128,7 +165,7 @@ def _finding(one: _Probe) -> Finding:
     return Finding(
         deployment=name,
         is_well=True,
-        detail=f"{one.usage.total_tokens} tokens",
+        detail=_counted(one.usage),
         latency_ms=one.latency_ms,
         cost_usd=str(from_nano(cost)),
     )
