@@ -54,6 +54,8 @@ def _imported() -> Any:
     library.turn_off_message_logging = True
     library.redact_messages_in_exceptions = True
     library.num_retries = None
+    # Counting tokens of some models would fetch their tokenizers from a hub, in mid-call.
+    library.disable_hf_tokenizer_download = True
     # Where litellm does not hand on that nothing is to be tried again (embeddings, pictures), the
     # client beneath it would ask twice more, unseen and uncounted. Every try is ours to make.
     setattr(FinalRequestOptions, "get_max_retries", _none)  # noqa: B010 - mypy refuses to assign

@@ -243,3 +243,9 @@ async def test_no_client_beneath_the_library_tries_again(
         "/v1/embeddings",
         "/v1/images/generations",
     ]
+
+
+@pytest.mark.parametrize("model", ["groq/llama-3.3-70b-versatile", "cohere/command-r"])
+def test_no_tokenizer_is_fetched_to_count_with(model: str) -> None:
+    assert litellm().utils._select_tokenizer(model=model)["type"] == "openai_tokenizer"
+    assert gateway.count_usage(model=model, messages=ASK, text="hi").total_tokens > 0
