@@ -108,6 +108,7 @@ async def _measure(calls: int) -> None:
     await web.TCPSite(runner, "127.0.0.1", upstream_port).start()
     upstream = f"http://127.0.0.1:{upstream_port}/v1"
     parts = await asyncio.to_thread(_parts, upstream)
+    from jobs import gateway
     from saas_litellm.asgi import application as served
 
     server = uvicorn.Server(uvicorn.Config(served, port=port, log_level="error", lifespan="off"))
@@ -136,6 +137,7 @@ async def _measure(calls: int) -> None:
     server.should_exit = True
     await serving
     await runner.cleanup()
+    await gateway.shut_down()
     _print(calls, direct, taken, used)
 
 
