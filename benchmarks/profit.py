@@ -85,19 +85,19 @@ def _fill(calls: int) -> None:
 _ID = "('00000000-0000-4000-8000-' || lpad(to_hex(%s), 12, '0'))::uuid"
 _DEFAULTS = {
     "jobs_job": (
-        "user_id, external_task_id, metadata, outcome, error_message, is_waived, in_flight,"
+        "user_id, external_task_id, metadata, outcome, error_message, is_waived, is_single, in_flight,"
         " held_nanocredits, held_cost_nano_usd, counted_tokens, base_charged_nanocredits,"
         " base_overrun_nanocredits, base_price_nano_usd, base_refunded_nanocredits,"
         " base_refunded_nano_usd, failed_calls, total_latency_ms, overrun_nanocredits,"
         " refunded_nanocredits, refunded_nano_usd",
-        "'', '', '{}', '', '', false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0",
+        "'', '', '{}', '', '', false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0",
     ),
     "jobs_call": (
-        "is_stream, purpose, call_metadata, unit_prices, estimated_prompt_tokens,"
+        "is_stream, is_cache_hit, saved_nano_usd, purpose, call_metadata, unit_prices, estimated_prompt_tokens,"
         " max_output_tokens, held_nanocredits, held_cost_nano_usd, usage_source, finish_reason,"
         " error_code, is_output_delivered, overrun_nanocredits, overrun_reason,"
         " refunded_nanocredits, refunded_nano_usd, latency_ms",
-        "false, '', '{}', '{}', 0, 0, 0, 0, 'provider', 'stop', '', true, 0, '', 0, 0, 900",
+        "false, false, 0, '', '{}', '{}', 0, 0, 0, 0, 'provider', 'stop', '', true, 0, '', 0, 0, 900",
     ),
 }
 _WHEN = "now() - (n::float8 / %(jobs)s * %(seconds)s) * interval '1 second'"
