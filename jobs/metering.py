@@ -127,6 +127,7 @@ async def _place_and_settle(run: Run, opened: OpenCall) -> Call:
         attempt = await _place(run, opened, deadline)
         if attempt is None and run.progress.failure is None and not run.stop_reason:
             run.stop_reason = JOB_CANCELLED
+    run.is_decided = True
     outcome = await _outcome(run, opened, attempt, int((time.monotonic() - started) * 1000))
     return await _settle_surely(opened, attempt, outcome)
 

@@ -59,6 +59,8 @@ class Run:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     stop_reason: str = ""
+    # Set before it settles: a single job closes with its call, and that cancels nothing.
+    is_decided: bool = False
     is_reader_gone: bool = False
     # How its attempts were counted under their deployments' own limits.
     places: list[Admission] = field(default_factory=list)
@@ -67,6 +69,8 @@ class Run:
     def stop(self, reason: str) -> None:
         """Stop asking the provider; what it delivered so far is settled."""
         self.is_reader_gone = self.is_reader_gone or reason == CLIENT_GONE
+        if self.is_decided:
+            return
         if self._is_read_along and reason == CLIENT_GONE:
             # Others read along: the last of them to leave stops it.
             return
