@@ -35,6 +35,7 @@ class Sums:
     overrun_nanocredits: int = 0
     cache_hits: int = 0
     saved_nano_usd: int = 0
+    estimated_calls: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
         for name in NAMES:
@@ -68,6 +69,7 @@ class Sums:
             "failed_calls": self.failed_calls,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "cached_tokens": self.cached_tokens,
+            "estimated_calls": self.estimated_calls,
             "cache_hits": self.cache_hits,
             "cache_hit_percent": self.cache_hit_percent,
             "cache_saved_usd": from_nano(self.saved_nano_usd),
@@ -144,13 +146,14 @@ _JOB_COLUMNS = {
 
 
 def _call_sums() -> dict[str, Any]:
-    summed = set(NAMES) - {"jobs", "failed_jobs", "calls", "failed_calls", "cache_hits"}
+    counted = {"jobs", "failed_jobs", "calls", "failed_calls", "cache_hits", "estimated_calls"}
     failed = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
     return {
         "calls": Count("pk"),
         "failed_calls": Count("pk", filter=failed),
         "cache_hits": Count("pk", filter=Q(is_cache_hit=True)),
-        **{name: Sum(name) for name in summed},
+        "estimated_calls": Count("pk", filter=Q(usage_source="estimate", deployment__isnull=False)),
+        **{name: Sum(name) for name in NAMES if name not in counted},
     }
 
 

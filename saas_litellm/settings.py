@@ -6,11 +6,13 @@ of the one web process. With DATABASE_URL and REDIS_URL it runs as *production*.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import django_stubs_ext
 import environ
 from corsheaders.defaults import default_headers
+from django.templatetags.static import static
 
 django_stubs_ext.monkeypatch()
 
@@ -104,6 +106,8 @@ CALL_RETRIES = env.int("CALL_RETRIES", default=1)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1.0)
 SHUTDOWN_GRACE_SECONDS = env.float("SHUTDOWN_GRACE_SECONDS", default=20.0)
 JOB_IDLE_HOURS = env.int("JOB_IDLE_HOURS", default=24)
+# How often a worker checks every invariant of the money; 0: only `verify_ledger` does.
+LEDGER_CHECK_HOURS = env.int("LEDGER_CHECK_HOURS", default=24)
 SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
 
 # The longest answer that an Idempotency-Key replays.
@@ -155,6 +159,8 @@ ROOT_URLCONF = "saas_litellm.urls"
 ASGI_APPLICATION = "saas_litellm.asgi.application"
 APPEND_SLASH = False
 AUTH_USER_MODEL = "teams.User"
+# Where a sign-in leads that began at the sign-in page itself.
+LOGIN_REDIRECT_URL = "/admin/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
@@ -254,10 +260,20 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],
 }
 
+
+def _static(name: str) -> Callable[[object], str]:
+    """Found when a page is served: in production its name carries a hash."""
+    return lambda _request: static(name)
+
+
 UNFOLD = {
     "SITE_TITLE": "SaaS LiteLLM",
     "SITE_HEADER": "SaaS LiteLLM",
     "SITE_SYMBOL": "receipt_long",
+    "DASHBOARD_CALLBACK": "saas_litellm.dashboard.home.context",
+    "STYLES": [_static("saas/charts.css"), _static("saas/board.css")],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
+    "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

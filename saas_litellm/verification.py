@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection, transaction
 from django.db.models import Sum
 
@@ -32,9 +34,11 @@ from billing.models import (
 )
 from jobs import repricing, rollups
 from jobs.models import Call, CostLine, Job
-from saas_litellm.base import clock
+from saas_litellm.base import alarms, clock
+from saas_litellm.base.models import LedgerCheck
 
 CHUNK = 2_000
+EXAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,54 @@ def verify() -> list[Violation]:
         _profit,
         _overdue,
     )
+    with _snapshot():
+        return [violation for check in checks for violation in check()]
+
+
+@contextmanager
+def _snapshot() -> Iterator[None]:
+    """All reads inside see one state of the database, and keep nobody from writing."""
+    if connection.vendor == "sqlite" and not connection.in_atomic_block:
+        # Django's own transactions begin IMMEDIATE here: they would hold the one writer's place.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        return
     with transaction.atomic():
         if connection.vendor == "postgresql" and not connection.savepoint_ids:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        return [violation for check in checks for violation in check()]
+        yield
+
+
+def check() -> list[Violation]:
+    """Verify, keep when and with what result, and sound an alarm for findings."""
+    started_at = clock.now()
+    found = verify()
+    LedgerCheck.objects.create(
+        started_at=started_at,
+        seconds=(clock.now() - started_at).total_seconds(),
+        findings=len(found),
+        examples=[str(violation) for violation in found[:EXAMPLES]],
+    )
+    if found:
+        alarms.sound(kind="ledger.violated", subject=found[0].row, detail=str(found[0]))
+    return found
+
+
+def is_check_due() -> bool:
+    """Whether the last one is LEDGER_CHECK_HOURS old, and no other worker has begun since."""
+    hours = settings.LEDGER_CHECK_HOURS
+    if not hours:
+        return False
+    last = LedgerCheck.objects.first()
+    if last is not None and last.started_at > clock.now() - timedelta(hours=hours):
+        return False
+    return bool(cache.add("ledger-check", "begun", timeout=3600))
 
 
 def _accounts() -> Iterator[Violation]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from billing import budgets, expiry, lots, minimums, recurring, thresholds
+from billing import budgets, expiry, lots, minimums, recurring, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
+from saas_litellm import verification
 from saas_litellm.base import idempotency
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ SLOW_CHORES: Mapping[str, Callable[[], int]] = {
     "shadow days": shadows.price_due,
     "thin margins": margins.sound,
     "cost drifts": drift.sound,
+    "paces of spending": runway.keep_paces,
 }
 
 
@@ -64,6 +66,7 @@ def run_until(stopped: threading.Event) -> None:
             done = sweep(is_slow_due=is_slow_due)
             if is_slow_due:
                 slow_due_at = time.monotonic() + SLOW_SECONDS
+                _check_ledger_beside()
             if done:
                 logger.info("%s", done)
         except Exception:
@@ -73,6 +76,21 @@ def run_until(stopped: threading.Event) -> None:
                 connection.close()
         stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
     connection.close()
+
+
+def _check_ledger_beside() -> None:
+    """On a thread of its own: it reads every row, and abandoned calls should not wait for it."""
+
+    def check() -> None:
+        try:
+            if verification.is_check_due():
+                verification.check()
+        except Exception:
+            logger.exception("the ledger could not be checked; trying again in an hour")
+        finally:
+            connection.close()
+
+    threading.Thread(target=check, name="ledger-check", daemon=True).start()
 
 
 @dataclass(slots=True)

@@ -575,5 +575,19 @@ class Migration(migrations.Migration):
             model_name='draw',
             constraint=models.CheckConstraint(condition=models.Q(('amount_nanocredits', 0), _negated=True), name='draw_not_zero'),
         ),
+        migrations.CreateModel(
+            name='Pace',
+            fields=[
+                ('account', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='pace', serialize=False, to='billing.account')),
+                ('as_of', models.DateField(help_text='The days before this one.')),
+                ('mean_nanocredits', models.BigIntegerField(help_text='A day.')),
+                ('fastest_nanocredits', models.BigIntegerField()),
+                ('slowest_nanocredits', models.BigIntegerField()),
+                ('basis_days', models.PositiveSmallIntegerField()),
+            ],
+            options={
+                'indexes': [models.Index(fields=['as_of'], name='pace_age')],
+            },
+        ),
         append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss"),
     ]

@@ -15,7 +15,7 @@ credit) or nano-USD.
 
 from __future__ import annotations
 
-from billing.models.accounts import Account, BalanceThreshold, Hold, RecurringGrant
+from billing.models.accounts import Account, BalanceThreshold, Hold, Pace, RecurringGrant
 from billing.models.budgets import Budget, BudgetPeriod
 from billing.models.entries import Draw, Entry, Fold, Grant, Loss, Lot
 from billing.models.plans import (
@@ -44,6 +44,7 @@ __all__ = [
     "Loss",
     "Lot",
     "MonthlyMinimum",
+    "Pace",
     "PlanAssignment",
     "PlanVersion",
     "PricePlan",

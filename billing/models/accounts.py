@@ -103,6 +103,23 @@ class Hold(models.Model):
         return f"{self.reference} ({self.state})"
 
 
+class Pace(models.Model):
+    """How fast an account has spent of late: whole days, so it is worked out once a day."""
+
+    account = models.OneToOneField(Account, models.PROTECT, primary_key=True, related_name="pace")
+    as_of = models.DateField(help_text="The days before this one.")
+    mean_nanocredits = models.BigIntegerField(help_text="A day.")
+    fastest_nanocredits = models.BigIntegerField()
+    slowest_nanocredits = models.BigIntegerField()
+    basis_days = models.PositiveSmallIntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=["as_of"], name="pace_age")]
+
+    def __str__(self) -> str:
+        return f"pace of {self.account_id}"
+
+
 class RecurringGrant(models.Model):
     """Credits granted again and again: an auto-refill up to a cap, or a subscription's share."""
 

@@ -53,6 +53,9 @@ class ProfitDay(models.Model):
     overrun_nanocredits = models.BigIntegerField(default=0)
     cache_hits = models.BigIntegerField(default=0)
     saved_nano_usd = models.BigIntegerField(default=0)
+    estimated_calls = models.BigIntegerField(
+        default=0, help_text="Calls whose usage, and so cost, is the tokenizer's estimate."
+    )
 
     class Meta:
         ordering = ("-day", "team")

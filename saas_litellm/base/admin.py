@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from saas_litellm.base.models import Alarm, AuditEntry
+from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
 from saas_litellm.base.refusals import Refusal
 
@@ -192,6 +192,11 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_filter = ("action",)
     search_fields = ("actor", "target", "reason")
     date_hierarchy = "created_at"
+
+
+@admin.register(LedgerCheck)
+class LedgerCheckAdmin(ReadOnlyAdmin):
+    list_display = ("started_at", "seconds", "findings")
 
 
 @admin.register(Alarm)

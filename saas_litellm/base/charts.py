@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 Number = int | float | Decimal
 HEIGHT = 220
 _TOP, _BOTTOM = 12, 28
 _TICKS = 4
-_LABELS = 6
+# As many as a phone has room for.
+_LABELS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +156,7 @@ class Chart:
         for index, series in enumerate(self.series):
             if series.kind != "line":
                 continue
-            for number, (one, two) in enumerate(
-                zip(series.values, series.values[1:], strict=False)
-            ):
+            for number, (one, two) in enumerate(pairwise(series.values)):
                 if one is None or two is None:
                     continue
                 found.append(
@@ -194,12 +194,13 @@ class Bar:
 
 def in_cells(values: Sequence[Number]) -> list[Bar]:
     """One bar a value, to one scale, beginning where zero lies."""
-    lowest, highest = min([*values, 0]), max([*values, 0])
-    span = float(highest - lowest) or 1.0
-    zero = float(-lowest) / span * 100
+    shares = [float(value) for value in values]
+    lowest, highest = min([*shares, 0.0]), max([*shares, 0.0])
+    span = (highest - lowest) or 1.0
+    zero = -lowest / span * 100
     bars = []
-    for value in values:
-        width = abs(float(value)) / span * 100
+    for value in shares:
+        width = abs(value) / span * 100
         bars.append(Bar(_percent(zero if value >= 0 else zero - width), _percent(width), value < 0))
     return bars
 

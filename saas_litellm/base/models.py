@@ -69,6 +69,21 @@ class Alarm(models.Model):
         return f"{self.kind}: {self.subject}"
 
 
+class LedgerCheck(models.Model):
+    """One run over every row of the books, and what it found."""
+
+    started_at = models.DateTimeField()
+    seconds = models.FloatField()
+    findings = models.PositiveIntegerField(help_text="Rows that break an invariant; 0: clean.")
+    examples = models.JSONField(default=list, blank=True, help_text="The first of them.")
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.findings} findings"
+
+
 class IdempotencyRecord(models.Model):
     """The first request with an idempotency key, and, once it is done, what answered it."""
 

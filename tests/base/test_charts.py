@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from django.template.loader import render_to_string
@@ -20,7 +21,7 @@ def test_a_scale_holds_its_values_and_zero_in_even_steps(one: Decimal, two: Deci
     assert marks[-1] >= high
     assert 0 in marks
     assert 2 <= len(marks) <= 8
-    assert len({later - earlier for earlier, later in zip(marks, marks[1:], strict=False)}) == 1
+    assert len({later - earlier for earlier, later in pairwise(marks)}) == 1
 
 
 @pytest.mark.parametrize(

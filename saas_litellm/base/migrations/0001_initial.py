@@ -60,5 +60,18 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('kind', 'subject'), name='alarm_kind_subject_unique')],
             },
         ),
+        migrations.CreateModel(
+            name='LedgerCheck',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('started_at', models.DateTimeField()),
+                ('seconds', models.FloatField()),
+                ('findings', models.PositiveIntegerField(help_text='Rows that break an invariant; 0: clean.')),
+                ('examples', models.JSONField(blank=True, default=list, help_text='The first of them.')),
+            ],
+            options={
+                'ordering': ('-id',),
+            },
+        ),
         append_only("base_auditentry"),
     ]

@@ -12,7 +12,7 @@ class Command(OperatorCommand):
     help = "Check every invariant of the money; exit 1 and name the rows that break one."
 
     def operate(self, **options: Any) -> None:
-        violations = verification.verify()
+        violations = verification.check()
         if self.is_json:
             self.answer("", violations=[str(violation) for violation in violations])
         for violation in violations if not self.is_json else ():

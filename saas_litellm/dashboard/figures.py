@@ -1,0 +1,201 @@
+"""What was earned, what it cost and what is left, for a period and the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from jobs import profit
+from jobs.facts import Filters, Sums
+from saas_litellm.base import shown
+from saas_litellm.base.charts import Bar, Chart, Series, in_cells
+from saas_litellm.base.money import from_nano
+from saas_litellm.dashboard.periods import Period
+
+# A single day is one bar: its chart goes back so far that a trend can be seen.
+SHORTEST_CHART_DAYS = 14
+ROWS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One figure; ``change`` is in per cent of the period before, None where that had none."""
+
+    name: str
+    value: str
+    exact: str
+    change: Decimal | None
+    is_good: bool | None
+    note: str = ""
+
+    @property
+    def direction(self) -> str:
+        if self.change is None or self.change == 0:
+            return ""
+        return "up" if self.change > 0 else "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One team, job type or alias; the bar is its margin."""
+
+    name: str
+    sums: Sums
+    bar: Bar
+
+    @property
+    def revenue(self) -> str:
+        return shown.usd(self.sums.revenue_nano_usd)
+
+    @property
+    def cost(self) -> str:
+        return shown.usd(self.sums.provider_cost_nano_usd)
+
+    @property
+    def margin(self) -> str:
+        return shown.usd(self.sums.margin_nano_usd)
+
+    @property
+    def margin_percent(self) -> str:
+        return shown.percent(self.sums.margin_percent)
+
+    @property
+    def is_loss(self) -> bool:
+        return self.sums.margin_nano_usd < 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The best and the worst by margin, the worst last; ``left_out`` lie between."""
+
+    title: str
+    group_by: str
+    rows: Sequence[Row]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    now: Sums
+    tiles: Sequence[Tile]
+    chart: Chart
+    rankings: Sequence[Ranking]
+
+
+def of(period: Period, *, filters: Filters | None = None) -> Figures:
+    """All of it: five reports, each exact (``jobs.profit``)."""
+    teams = _report(period, "team", filters)
+    before = _report(period.before, "team", filters)
+    return Figures(
+        now=teams.total,
+        tiles=tiles(teams, before),
+        chart=by_day(period, filters=filters),
+        rankings=[
+            ranking("Teams", "team", teams),
+            ranking("Job types", "job_type", _report(period, "job_type", filters)),
+            ranking("Models", "alias", _report(period, "alias", filters)),
+        ],
+    )
+
+
+def tiles(now: profit.Report, before: profit.Report) -> list[Tile]:
+    sums, past = now.total, before.total
+    failed_share = Decimal(sums.failed_calls) * 100 / sums.calls if sums.calls else None
+    return [
+        _money("Revenue", sums.revenue_nano_usd, past.revenue_nano_usd, is_more_good=True),
+        _money("Provider cost", sums.provider_cost_nano_usd, past.provider_cost_nano_usd),
+        _money(
+            "Margin",
+            sums.margin_nano_usd,
+            past.margin_nano_usd,
+            is_more_good=True,
+            note=f"{shown.percent(sums.margin_percent)} of revenue",
+        ),
+        _number("Active teams", active(now), active(before), is_more_good=True),
+        _number(
+            "Jobs", sums.jobs, past.jobs, is_more_good=True, note=f"{sums.failed_jobs:,} failed"
+        ),
+        _number(
+            "Failed calls",
+            sums.failed_calls,
+            past.failed_calls,
+            is_more_good=False,
+            note=f"{shown.percent(failed_share)} of {sums.calls:,}",
+        ),
+    ]
+
+
+def active(report: profit.Report) -> int:
+    """Teams with a job or a call in the period."""
+    return sum(1 for _, sums in report.rows if sums.jobs or sums.calls)
+
+
+def by_day(period: Period, *, filters: Filters | None = None, title: str = "") -> Chart:
+    """Revenue, cost and margin, a slot a day, the days without work included."""
+    first = min(period.start, period.end - timedelta(days=SHORTEST_CHART_DAYS))
+    found = dict(profit.report(start=first, end=period.end, group_by="day", filters=filters).rows)
+    days = [first + timedelta(days=n) for n in range((period.end - first).days)]
+    sums = [found.get(f"{day:%Y-%m-%d}", Sums()) for day in days]
+
+    def line(name: str, of: Callable[[Sums], int], *, is_bar: bool = True) -> Series:
+        values = [from_nano(of(of_day)) for of_day in sums]
+        return Series(name=name, values=values, kind="bar" if is_bar else "line")
+
+    return Chart(
+        title=title or "Revenue, provider cost and margin by day",
+        unit="USD",
+        labels=[_label(day) for day in days],
+        series=[
+            line("Revenue", lambda of_day: of_day.revenue_nano_usd),
+            line("Provider cost", lambda of_day: of_day.provider_cost_nano_usd),
+            line("Margin", lambda of_day: of_day.margin_nano_usd, is_bar=False),
+        ],
+    )
+
+
+def ranking(title: str, group_by: str, report: profit.Report) -> Ranking:
+    """At most ROWS of the best and ROWS of the worst."""
+    ordered = sorted(report.rows, key=lambda row: (-row[1].margin_nano_usd, row[0]))
+    left_out = max(0, len(ordered) - 2 * ROWS)
+    chosen = ordered if not left_out else [*ordered[:ROWS], *ordered[-ROWS:]]
+    bars = in_cells([sums.margin_nano_usd for _, sums in chosen])
+    rows = [Row(name, sums, bar) for (name, sums), bar in zip(chosen, bars, strict=True)]
+    return Ranking(title=title, group_by=group_by, rows=rows, left_out=left_out)
+
+
+def change(now: int, before: int) -> Decimal | None:
+    """Per cent of the size of what was before, to a tenth; None when there was nothing."""
+    if before == 0:
+        return None
+    share = Decimal(now - before) * 100 / abs(before)
+    return share.quantize(Decimal("0.1"), ROUND_HALF_EVEN)
+
+
+def _report(period: Period, group_by: str, filters: Filters | None) -> profit.Report:
+    return profit.report(start=period.start, end=period.end, group_by=group_by, filters=filters)
+
+
+def _money(
+    name: str, now: int, before: int, *, is_more_good: bool | None = None, note: str = ""
+) -> Tile:
+    tile = _number(name, now, before, is_more_good=is_more_good, note=note)
+    return replace(tile, value=shown.usd(now), exact=f"{from_nano(now)} USD")
+
+
+def _number(
+    name: str, now: int, before: int, *, is_more_good: bool | None = None, note: str = ""
+) -> Tile:
+    return Tile(
+        name=name,
+        value=shown.count(now),
+        exact=str(now),
+        change=change(now, before),
+        is_good=None if is_more_good is None or now == before else is_more_good == (now > before),
+        note=note,
+    )
+
+
+def _label(day: date) -> str:
+    return f"{day:%-d %b}"

@@ -1,0 +1,78 @@
+"""The admin's first page: am I making money, on whom, who runs dry, is anything wrong right now?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from billing.models import Entry, PlanVersion
+from jobs.models import Job
+from saas_litellm.base import clock
+from saas_litellm.dashboard import figures, health, periods
+from teams.models import Alias, ApiKey, Team
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do before a first job can be sold."""
+
+    text: str
+    link: str
+    is_done: bool
+
+
+def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
+    """unfold's DASHBOARD_CALLBACK. Each part is shown to those who may see what it sums."""
+    user = request.user
+    period = periods.of_query(request.GET.dict(), today=clock.now().date())
+    given |= {"title": "Overview", "period": period, "period_names": periods.NAMES.items()}
+    if user.has_perm("jobs.view_profitday"):
+        given["figures"] = found = figures.of(period)
+        given["money"] = health.of_money(found.now)
+        given["steps"] = [] if Job.objects.exists() else steps()
+    if user.has_perm("billing.view_account"):
+        given["dry"] = health.running_dry()
+    if user.has_perm("teams.view_deploymenthealth"):
+        given |= {"supply": health.of_supply(), "health_hours": health.HEALTH_HOURS}
+    if user.has_perm("base.view_alarm"):
+        given |= {"alarms": health.alarms(), "alarm_days": health.ALARM_DAYS}
+    return given
+
+
+def steps() -> list[Step]:
+    """From an empty platform to its first job, in order."""
+
+    def step(text: str, page: str, *, is_done: bool) -> Step:
+        return Step(text=text, link=reverse(f"admin:{page}"), is_done=is_done)
+
+    return [
+        step(
+            "Add a model: an alias and a deployment behind it",
+            "teams_alias_changelist",
+            is_done=Alias.objects.filter(deployments__is_active=True).exists(),
+        ),
+        step(
+            "Grant it to teams with an access group",
+            "teams_accessgroup_changelist",
+            is_done=Alias.objects.filter(access_groups__is_active=True).exists(),
+        ),
+        step(
+            "Set a price: a plan with an active version",
+            "billing_planversion_changelist",
+            is_done=PlanVersion.objects.filter(activated_at__isnull=False).exists(),
+        ),
+        step("Create a team", "teams_team_changelist", is_done=Team.objects.exists()),
+        step(
+            "Give it credits: top up its account",
+            "billing_account_changelist",
+            is_done=Entry.objects.filter(kind=Entry.Kind.GRANT).exists(),
+        ),
+        step(
+            "Issue an API key, and send the first call",
+            "teams_team_changelist",
+            is_done=ApiKey.objects.exists(),
+        ),
+    ]

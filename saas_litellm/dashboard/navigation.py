@@ -1,0 +1,130 @@
+"""The admin's side bar, in the order of an operator's day; each entry only for who may open it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+# Title, icon (Material Symbols), URL name, the permission that its page asks for.
+Entry = tuple[str, str, str, str]
+GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "Business",
+        (
+            ("Overview", "monitoring", "index", ""),
+            ("Profit", "query_stats", "jobs_profitday_changelist", "jobs.view_profitday"),
+            ("Jobs", "work", "jobs_job_changelist", "jobs.view_job"),
+            ("Calls", "forum", "jobs_call_changelist", "jobs.view_call"),
+        ),
+    ),
+    (
+        "Customers",
+        (
+            ("Organizations", "domain", "teams_organization_changelist", "teams.view_organization"),
+            ("Teams", "group", "teams_team_changelist", "teams.view_team"),
+            (
+                "Accounts",
+                "account_balance_wallet",
+                "billing_account_changelist",
+                "billing.view_account",
+            ),
+            ("API keys", "key", "teams_apikey_changelist", "teams.view_apikey"),
+            ("Budgets", "savings", "billing_budget_changelist", "billing.view_budget"),
+        ),
+    ),
+    (
+        "Prices",
+        (
+            ("Price plans", "sell", "billing_priceplan_changelist", "billing.view_priceplan"),
+            (
+                "Plan versions",
+                "history",
+                "billing_planversion_changelist",
+                "billing.view_planversion",
+            ),
+            (
+                "Assignments",
+                "assignment_ind",
+                "billing_planassignment_changelist",
+                "billing.view_planassignment",
+            ),
+            ("What if", "compare_arrows", "jobs_shadow_reprice", "billing.view_priceplan"),
+            ("Shadow plans", "visibility", "jobs_shadow_changelist", "jobs.view_shadow"),
+        ),
+    ),
+    (
+        "Catalog",
+        (
+            ("Aliases", "label", "teams_alias_changelist", "teams.view_alias"),
+            (
+                "Access groups",
+                "lock_open",
+                "teams_accessgroup_changelist",
+                "teams.view_accessgroup",
+            ),
+            (
+                "Credentials",
+                "vpn_key",
+                "teams_providercredential_changelist",
+                "teams.view_providercredential",
+            ),
+            ("Unit prices", "payments", "teams_unitprice_changelist", "teams.view_unitprice"),
+            (
+                "Deployment health",
+                "vital_signs",
+                "teams_deploymenthealth_changelist",
+                "teams.view_deploymenthealth",
+            ),
+        ),
+    ),
+    (
+        "Books",
+        (
+            ("Ledger", "receipt_long", "billing_entry_changelist", "billing.view_entry"),
+            ("Lots", "inventory_2", "billing_grant_changelist", "billing.view_grant"),
+            ("Holds", "hourglass_empty", "billing_hold_changelist", "billing.view_hold"),
+            ("Losses", "trending_down", "billing_loss_changelist", "billing.view_loss"),
+            (
+                "Deferred revenue",
+                "event_upcoming",
+                "jobs_profitday_deferred_revenue",
+                "billing.view_entry",
+            ),
+            (
+                "Reconciliation",
+                "balance",
+                "jobs_reconciliation_changelist",
+                "jobs.view_reconciliation",
+            ),
+            ("Ledger checks", "fact_check", "base_ledgercheck_changelist", "base.view_ledgercheck"),
+        ),
+    ),
+    (
+        "Operations",
+        (
+            ("Alarms", "notifications", "base_alarm_changelist", "base.view_alarm"),
+            ("Audit log", "policy", "base_auditentry_changelist", "base.view_auditentry"),
+            ("Users", "person", "teams_user_changelist", "teams.view_user"),
+            ("Groups", "groups", "auth_group_changelist", "auth.view_group"),
+            ("Operator keys", "passkey", "teams_operatorkey_changelist", "teams.view_operatorkey"),
+        ),
+    ),
+)
+
+
+def groups(request: HttpRequest) -> list[dict[str, Any]]:
+    """unfold's SIDEBAR.navigation, without what this operator may not open."""
+    return [
+        {
+            "title": title,
+            "separator": True,
+            "items": [
+                {"title": name, "icon": icon, "link": reverse(f"admin:{page}")}
+                for name, icon, page, permission in entries
+                if not permission or request.user.has_perm(permission)
+            ],
+        }
+        for title, entries in GROUPS
+    ]
