@@ -23,6 +23,7 @@ from saas_litellm.base.admin import (
     permitted,
 )
 from saas_litellm.base.money import from_nano
+from teams import operators
 
 __all__ = ["admin_profit", "admin_reconciliation"]
 
@@ -83,7 +84,7 @@ class JobAdmin(ReadOnlyAdmin):
     inlines = (CallInline,)
     readonly_fields = ("credits", "price", "provider_cost", "margin")
     actions_detail = ("refund", "waive")
-    has_refund_permission = permitted("billing.add_entry")
+    has_refund_permission = permitted("jobs.refund_job")
     has_waive_permission = permitted("jobs.change_job")
 
     @object_page(description="Refund", path="refund", permission="refund")
@@ -96,6 +97,7 @@ class JobAdmin(ReadOnlyAdmin):
                 nanocredits=given["credits"],
                 reason=given["reason"],
                 actor=actor(request),
+                operator=operators.signed_in(request.user),
                 idempotency_key=given["idempotency_key"],
             )
             return f"Gave back {credits_of(sum(e.amount_nanocredits for e in entries))} credits."

@@ -26,7 +26,13 @@ from jobs import drift, profit, repricing, shadows
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
 from jobs.operator_views import csv_answer
 from saas_litellm.base import clock
-from saas_litellm.base.admin import ReadOnlyAdmin, actor, credits_of, tell
+from saas_litellm.base.admin import (
+    ReadOnlyAdmin,
+    RefusalsShown,
+    actor,
+    credits_of,
+    permitted,
+)
 from saas_litellm.base.refusals import Refusal
 from teams.models import Team
 
@@ -238,7 +244,7 @@ class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Shadow)
-class ShadowAdmin(TablePage):
+class ShadowAdmin(RefusalsShown, TablePage):
     """Shadow plans, and the page that prices past jobs under a candidate."""
 
     list_display = ("version", "team", "started_at", "ended_at", "difference")
@@ -247,6 +253,7 @@ class ShadowAdmin(TablePage):
     fields = ("version", "team")
     inlines = (ShadowDayInline,)
     actions = ("stop",)
+    has_stop_permission = permitted("jobs.change_shadow")
     form_class = RepriceForm
     button = "Price past jobs"
     empty = "Choose a candidate version; no job closed since then, or none chosen yet."
@@ -262,16 +269,7 @@ class ShadowAdmin(TablePage):
         saved = shadows.start(version=obj.version, team=obj.team, actor=actor(request))
         obj.pk, obj.started_at, obj._state.adding = saved.pk, saved.started_at, False
 
-    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """A refusal is shown above the form again, not as an error page."""
-        try:
-            return super().add_view(request, *args, **kwargs)
-        except Refusal as refusal:
-            tell(self, request, refusal)
-            request.method = "GET"
-            return super().add_view(request, *args, **kwargs)
-
-    @admin.action(description="Stop", permissions=["add"])
+    @admin.action(description="Stop", permissions=["stop"])
     def stop(self, request: HttpRequest, queryset: QuerySet[Shadow]) -> None:
         for shadow in queryset:
             shadows.stop(shadow=shadow, actor=actor(request))

@@ -121,7 +121,7 @@ class DriftView(BaseModel):
 
 @management(
     "POST",
-    permission="billing.add_entry",
+    permission="jobs.refund_job",
     body=Refund,
     answer=RefundView,
     summary="Refund a job or a call",
@@ -133,6 +133,7 @@ def refund(operator: Operator, body: Refund, team_id: str) -> dict[str, Any]:
         "nanocredits": maybe_exact(body.credits, param="credits"),
         "reason": body.reason,
         "actor": operator.actor,
+        "operator": operator,
         "idempotency_key": f"api:{body.idempotency_key}",
     }
     if (body.job_id is None) == (body.call_id is None):

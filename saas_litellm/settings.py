@@ -106,6 +106,9 @@ SHUTDOWN_GRACE_SECONDS = env.float("SHUTDOWN_GRACE_SECONDS", default=20.0)
 JOB_IDLE_HOURS = env.int("JOB_IDLE_HOURS", default=24)
 SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
 
+# What somebody without the right to refund beyond it may give back in a day (UTC).
+SUPPORT_REFUND_LIMIT_CREDITS = env.int("SUPPORT_REFUND_LIMIT_CREDITS", default=100)
+
 # The longest answer that an Idempotency-Key replays.
 REPLAY_MAX_BYTES = env.int("REPLAY_MAX_BYTES", default=512 * 1024)
 

@@ -23,6 +23,7 @@ from saas_litellm.base.admin import (
     AmountsInForms,
     PageForm,
     ReadOnlyAdmin,
+    RefusalsShown,
     actor,
     credits_of,
     form_page,
@@ -162,7 +163,7 @@ class AssignmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(PlanAssignment)
-class PlanAssignmentAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class PlanAssignmentAdmin(RefusalsShown, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("plan", "team", "organization", "effective_from")
     list_select_related = ("plan", "team", "organization")
     autocomplete_fields = ("plan", "team", "organization")
@@ -183,15 +184,6 @@ class PlanAssignmentAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
             actor=actor(request),
         )
         obj.pk, obj._state.adding = saved.pk, False
-
-    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """A refusal is shown above the form again, not as an error page."""
-        try:
-            return super().add_view(request, *args, **kwargs)
-        except Refusal as refusal:
-            tell(self, request, refusal)
-            request.method = "GET"
-            return super().add_view(request, *args, **kwargs)
 
 
 @admin.register(MonthlyMinimum)

@@ -34,6 +34,37 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
         return False
 
 
+class RefusalsShown:
+    """What the domain refuses while a page saves or deletes is told there; nothing has changed."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            request.method = "GET"
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().delete_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            return _to_list(self)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changelist_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            return _to_list(self)
+
+
+def _to_list(model_admin: Any) -> HttpResponse:
+    meta = model_admin.model._meta
+    return redirect(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+
+
 class AmountField(forms.CharField):
     """A decimal of credits or USD in the form, an integer of nano units in the code."""
 
@@ -138,8 +169,7 @@ def form_page(
             form.add_error(None, refusal.message)
         else:
             model_admin.message_user(request, text, messages.SUCCESS)
-            meta = model_admin.model._meta
-            return redirect(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+            return _to_list(model_admin)
     context = {
         **model_admin.admin_site.each_context(request),
         "title": title,
