@@ -59,12 +59,17 @@ def actors_of(user: User) -> list[str]:
     return [f"user:{user.get_username()}", *(f"operator-key:{prefix}" for prefix in prefixes)]
 
 
-def named(username: str) -> Operator:
-    """The staff user of this name at work. Raises NotFound, Unauthenticated."""
+def find_user(username: str) -> User:
+    """Raises NotFound."""
     user = User.objects.filter(username=username).first()
     if user is None:
         raise NotFound(f"There is no user {username}.")
-    return signed_in(user)
+    return user
+
+
+def named(username: str) -> Operator:
+    """The staff user of this name at work. Raises NotFound, Unauthenticated."""
+    return signed_in(find_user(username))
 
 
 def signed_in(user: AbstractBaseUser | AnonymousUser) -> Operator:

@@ -85,29 +85,33 @@ def create(
     return user, password
 
 
-def is_within(*, user: User, by: AbstractBaseUser | AnonymousUser) -> bool:
-    """Whether everything this user may do, or may again once active, ``by`` may do too."""
-    mine, theirs = _rights(by), _rights(user)
-    return mine is None or (theirs is not None and theirs <= mine)
+# Ids of permissions; None for an owner's, which are all that there will ever be.
+Rights = set[int] | None
 
 
-def require_within(*, user: User, by: AbstractBaseUser | AnonymousUser) -> None:
-    if not is_within(user=user, by=by):
-        raise BeyondYourRights
-
-
-def is_group_within(*, group: Group, by: AbstractBaseUser | AnonymousUser) -> bool:
-    mine = _rights(by)
-    return mine is None or (
-        group.name != roles.OWNER and set(group.permissions.values_list("pk", flat=True)) <= mine
-    )
-
-
-def _rights(user: AbstractBaseUser | AnonymousUser) -> set[int] | None:
-    """Ids of permissions, looked up now; None for an owner's, which are all there will ever be."""
+def rights_of(user: AbstractBaseUser | AnonymousUser) -> Rights:
+    """What a person may do, or may again once active, looked up now."""
     if not isinstance(user, User):
         return set()
     if User.objects.filter(_IS_OWNER, pk=user.pk).exists():
         return None
     held = Permission.objects.filter(Q(user=user.pk) | Q(group__user=user.pk))
     return set(held.values_list("pk", flat=True))
+
+
+def rights_in(group: Group) -> Rights:
+    """What a group gives to whoever is in it."""
+    if group.name == roles.OWNER:
+        return None
+    return set(group.permissions.values_list("pk", flat=True))
+
+
+def is_within(given: Rights, mine: Rights) -> bool:
+    """Whether ``mine`` cover all that is given."""
+    return mine is None or (given is not None and given <= mine)
+
+
+def require_within(given: Rights, mine: Rights) -> None:
+    """Raise BeyondYourRights unless ``mine``, as they were before the change, cover all given."""
+    if not is_within(given, mine):
+        raise BeyondYourRights

@@ -40,14 +40,21 @@ class GroupAdmin(RefusalsShown, DjangoGroupAdmin, ModelAdmin):  # type: ignore[m
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)
-        if not staff.is_group_within(group=form.instance, by=request.user):
-            raise staff.BeyondYourRights
+        staff.require_within(staff.rights_in(form.instance), _own_rights(request))
 
 
 def _is_open(request: HttpRequest, group: Group | None) -> bool:
+    mine = _own_rights(request)
     return group is None or (
-        group.name not in roles.ROLES and staff.is_group_within(group=group, by=request.user)
+        group.name not in roles.ROLES and staff.is_within(staff.rights_in(group), mine)
     )
+
+
+def _own_rights(request: Any) -> staff.Rights:
+    """Looked up once a request, before it changes anything: it may give to who sends it."""
+    if not hasattr(request, "own_rights"):
+        request.own_rights = staff.rights_of(request.user)
+    return request.own_rights  # type: ignore[no-any-return]
 
 
 class OwnerStays:
@@ -103,7 +110,7 @@ class UserAdmin(RefusalsShown, OwnerStays, DjangoUserAdmin, ModelAdmin):  # type
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)
-        staff.require_within(user=form.instance, by=request.user)
+        staff.require_within(staff.rights_of(form.instance), _own_rights(request))
 
     @admin.display(description="Roles")
     def roles(self, user: User) -> str:
@@ -116,4 +123,5 @@ def _is_owner(request: HttpRequest) -> bool:
 
 
 def _may_touch(request: HttpRequest, user: User | None) -> bool:
-    return user is None or staff.is_within(user=user, by=request.user)
+    mine = _own_rights(request)
+    return user is None or staff.is_within(staff.rights_of(user), mine)

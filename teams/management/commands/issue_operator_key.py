@@ -18,7 +18,7 @@ class Command(OperatorCommand):
 
     def operate(self, **options: Any) -> None:
         key, text = operators.issue(
-            user=operators.named(options["user"]).user,
+            user=operators.find_user(options["user"]),
             actor=self.actor,
             name=options["name"],
             role=options["role"],
