@@ -184,9 +184,7 @@ class CallAdmin(ReadOnlyAdmin):
     def payload(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Each look at what is kept leaves an audit row."""
         call = get_object_or_404(Call.objects.select_related("team"), pk=object_id)
-        content = payloads.look(
-            call, actor=actor(request), address=request.META.get("REMOTE_ADDR", "")
-        )
+        content = payloads.look(call, actor=actor(request))
         parts = {name: json.dumps(part, indent=2) for name, part in (content or {}).items()}
         context = {
             **self.admin_site.each_context(request),

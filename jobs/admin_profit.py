@@ -24,15 +24,16 @@ from billing import plans, revenue
 from billing.models import PlanVersion
 from jobs import drift, profit, repricing, shadows
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
-from jobs.operator_views import csv_answer
 from saas_litellm.base import clock
 from saas_litellm.base.admin import (
+    Audited,
     ReadOnlyAdmin,
     RefusalsShown,
     actor,
     credits_of,
     permitted,
 )
+from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.refusals import Refusal
 from teams.models import Team
 
@@ -244,9 +245,10 @@ class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Shadow)
-class ShadowAdmin(RefusalsShown, TablePage):
+class ShadowAdmin(RefusalsShown, Audited, TablePage):
     """Shadow plans, and the page that prices past jobs under a candidate."""
 
+    recorded_by_domain = ("add",)
     list_display = ("version", "team", "started_at", "ended_at", "difference")
     list_select_related = ("version__plan", "team")
     autocomplete_fields = ("team",)

@@ -58,6 +58,8 @@ def refund_job(
             action="job.refund",
             target=f"job:{job.pk}",
             reason=reason,
+            before={"net_credits": str(from_nano(left))},
+            after={"net_credits": str(from_nano(left - wanted))},
             credits=str(from_nano(wanted)),
         )
         return spread(job=job, nanocredits=wanted, reason=reason, actor=actor, key=key)
@@ -91,6 +93,8 @@ def refund_call(
             action="call.refund",
             target=f"call:{call.pk}",
             reason=reason,
+            before={"net_credits": str(from_nano(left))},
+            after={"net_credits": str(from_nano(left - wanted))},
             credits=str(from_nano(wanted)),
         )
         entry = give_back_call(

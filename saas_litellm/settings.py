@@ -125,6 +125,7 @@ INSTALLED_APPS = [
     "billing.apps.BillingConfig",
     "jobs.apps.JobsConfig",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -140,10 +141,12 @@ INSTALLED_APPS = [
 # API paths run through API_MIDDLEWARE alone (asgi.py): no session, no user, no database.
 API_MIDDLEWARE = [
     "saas_litellm.errors.ErrorMiddleware",
+    "saas_litellm.base.addresses.AddressMiddleware",
     "corsheaders.middleware.CorsMiddleware",
 ]
 MIDDLEWARE = [
     "saas_litellm.errors.ErrorMiddleware",
+    "saas_litellm.base.addresses.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -231,6 +234,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", defa
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# How many proxies stand before this process and append to X-Forwarded-For; 0: believe none of it.
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 # TLS is the proxy's task; these two are switched on there or by the variables above.
 SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W021"]
 

@@ -114,8 +114,12 @@ def issue(
             actor=actor,
             action="operator_key.issue",
             target=f"operator_key:{prefix}",
-            user=user.get_username(),
-            role=role,
+            after={
+                "user": user.get_username(),
+                "role": role,
+                "name": name,
+                "expires_at": expires_at.isoformat() if expires_at else None,
+            },
         )
     return key, text
 

@@ -9,7 +9,7 @@ from unfold.admin import ModelAdmin, TabularInline
 
 from billing import budgets, recurring, thresholds
 from billing.models import BalanceThreshold, Budget, BudgetPeriod, RecurringGrant
-from saas_litellm.base.admin import AmountsInForms, RefusalsShown, actor, credits_of
+from saas_litellm.base.admin import AmountsInForms, Audited, RefusalsShown, actor, credits_of
 
 
 class BudgetPeriodInline(TabularInline):  # type: ignore[misc] # unfold is untyped
@@ -31,8 +31,10 @@ class BudgetPeriodInline(TabularInline):  # type: ignore[misc] # unfold is untyp
         return credits_of(period.held_nanocredits)
 
 
-class _DomainAdmin(RefusalsShown, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class _DomainAdmin(RefusalsShown, Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """Saved through the domain, which checks and records; a refusal is shown above the form."""
+
+    recorded_by_domain = ("add", "change")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

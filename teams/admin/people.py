@@ -15,6 +15,7 @@ from unfold.widgets import (
 )
 
 from saas_litellm.base.admin import (
+    Audited,
     PageForm,
     ReadOnlyAdmin,
     actor,
@@ -50,7 +51,8 @@ class PrivacyForm(PageForm):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add",)
     list_display = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
@@ -90,7 +92,8 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Team)
-class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add",)
     list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
     list_filter = ("status", "organization")
     list_select_related = ("organization", "default_alias")

@@ -14,7 +14,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from saas_litellm.base.admin import RefusalsShown
+from saas_litellm.base import audit
+from saas_litellm.base.admin import Audited, RefusalsShown, actor
 from teams import roles, staff
 from teams.models import User
 
@@ -22,7 +23,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(RefusalsShown, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class GroupAdmin(RefusalsShown, Audited, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """Groups of one's own beside the built-in roles, which only look at."""
 
     list_display = ("name", "about")
@@ -75,7 +76,7 @@ class OwnerStays:
 
 
 @admin.register(User)
-class UserAdmin(RefusalsShown, OwnerStays, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
+class UserAdmin(RefusalsShown, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
     """Rights come from groups alone: a right of one person's own would be seen by nobody."""
 
     form = UserChangeForm
@@ -111,6 +112,13 @@ class UserAdmin(RefusalsShown, OwnerStays, DjangoUserAdmin, ModelAdmin):  # type
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)
         staff.require_within(staff.rights_of(form.instance), _own_rights(request))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002 - Django's
+        answer = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and answer.status_code == 302:
+            user = User.objects.get(pk=id)
+            audit.record(actor=actor(request), action="user.password", target=f"user:{user}")
+        return answer
 
     @admin.display(description="Roles")
     def roles(self, user: User) -> str:
