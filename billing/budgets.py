@@ -139,10 +139,12 @@ def create(
             actor=actor,
             action="budget.create",
             target=f"budget:{budget.pk}",
-            owner=str(owner),
-            period=period,
-            limit=str(from_nano(limit_nanocredits)),
-            is_hard=is_hard,
+            after={
+                "owner": str(owner),
+                "period": period,
+                "limit": str(from_nano(limit_nanocredits)),
+                "is_hard": is_hard,
+            },
         )
     return budget
 
@@ -161,11 +163,18 @@ def change(
     if limit_nanocredits is not None:
         _check_limit(limit_nanocredits)
     with transaction.atomic():
+        # The caller's row may carry a form's new values already.
+        before = Budget.objects.filter(pk=budget.pk).values(*given).get()
         Budget.objects.filter(pk=budget.pk).update(**changes)
         # A new limit may be crossed anew.
         BudgetPeriod.objects.filter(budget=budget).update(alerted_at=None)
+        was, now = audit.difference(before, {**before, **changes})
         audit.record(
-            actor=actor, action="budget.change", target=f"budget:{budget.pk}", changes=changes
+            actor=actor,
+            action="budget.change",
+            target=f"budget:{budget.pk}",
+            before=was,
+            after=now,
         )
     budget.refresh_from_db()
     return budget

@@ -195,7 +195,7 @@ def set_credit_limit(operator: Operator, body: CreditLimit, team_id: str) -> dic
 
 @management(
     "POST",
-    permission="teams.change_team",
+    permission="teams.choose_wallet",
     body=ChooseWallet,
     answer=WalletView,
     summary="Choose the wallet a team draws on",

@@ -90,7 +90,9 @@ def create_plan(*, slug: str, name: str, actor: str) -> PricePlan:
         raise Invalid(str(slug_validator.message), param="slug")
     with transaction.atomic():
         plan = PricePlan.objects.create(slug=slug, name=name or slug)
-        audit.record(actor=actor, action="plan.create", target=f"plan:{slug}")
+        audit.record(
+            actor=actor, action="plan.create", target=f"plan:{slug}", after={"name": plan.name}
+        )
     return plan
 
 

@@ -59,7 +59,7 @@ def activate(
                 actor=actor,
                 action="plan.activate",
                 target=f"plan:{version}",
-                effective_from=starts.isoformat(),
+                after={"effective_from": starts.isoformat()},
             )
     except IntegrityError as error:
         raise PlanNotReady("Another version of this plan takes effect at that moment.") from error
@@ -130,8 +130,7 @@ def assign(
                 actor=actor,
                 action="plan.assign",
                 target=f"team:{team.slug}" if team else f"organization:{organization}",
-                plan=plan.slug,
-                effective_from=starts.isoformat(),
+                after={"plan": plan.slug, "effective_from": starts.isoformat()},
             )
     except IntegrityError as error:
         raise AssignmentTaken from error

@@ -68,9 +68,11 @@ def create(
             actor=actor,
             action="recurring_grant.create",
             target=f"recurring_grant:{schedule.pk}",
-            account=str(account),
-            credits=str(from_nano(amount_nanocredits)),
-            period=period,
+            after={
+                "account": str(account),
+                "credits": str(from_nano(amount_nanocredits)),
+                "period": period,
+            },
         )
     return schedule
 
@@ -86,6 +88,8 @@ def stop(*, schedule: RecurringGrant, actor: str) -> None:
                 actor=actor,
                 action="recurring_grant.stop",
                 target=f"recurring_grant:{schedule.pk}",
+                before={"is_active": True},
+                after={"is_active": False},
             )
 
 

@@ -28,6 +28,7 @@ def replace(*, account: Account, nanocredits: list[int], actor: str) -> list[Bal
         raise Invalid("A threshold is 0 or more credits.", param="thresholds")
     with transaction.atomic():
         kept = BalanceThreshold.objects.filter(account=account)
+        before = sorted(kept.values_list("nanocredits", flat=True))
         kept.exclude(nanocredits__in=nanocredits).delete()
         known = set(kept.values_list("nanocredits", flat=True))
         newest = Entry.objects.filter(account=account).order_by("-id").first()
@@ -43,7 +44,8 @@ def replace(*, account: Account, nanocredits: list[int], actor: str) -> list[Bal
             actor=actor,
             action="credits.thresholds",
             target=str(account),
-            thresholds=[str(from_nano(amount)) for amount in sorted(nanocredits)],
+            before={"thresholds": [str(from_nano(amount)) for amount in before]},
+            after={"thresholds": [str(from_nano(amount)) for amount in sorted(nanocredits)]},
         )
     return list(BalanceThreshold.objects.filter(account=account))
 

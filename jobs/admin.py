@@ -23,6 +23,7 @@ from saas_litellm.base.admin import (
     permitted,
 )
 from saas_litellm.base.money import from_nano
+from teams import operators
 
 __all__ = ["admin_profit", "admin_reconciliation"]
 
@@ -83,7 +84,7 @@ class JobAdmin(ReadOnlyAdmin):
     inlines = (CallInline,)
     readonly_fields = ("credits", "price", "provider_cost", "margin")
     actions_detail = ("refund", "waive")
-    has_refund_permission = permitted("billing.add_entry")
+    has_refund_permission = permitted("jobs.refund_job")
     has_waive_permission = permitted("jobs.change_job")
 
     @object_page(description="Refund", path="refund", permission="refund")
@@ -96,6 +97,7 @@ class JobAdmin(ReadOnlyAdmin):
                 nanocredits=given["credits"],
                 reason=given["reason"],
                 actor=actor(request),
+                operator=operators.signed_in(request.user),
                 idempotency_key=given["idempotency_key"],
             )
             return f"Gave back {credits_of(sum(e.amount_nanocredits for e in entries))} credits."
@@ -182,9 +184,7 @@ class CallAdmin(ReadOnlyAdmin):
     def payload(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Each look at what is kept leaves an audit row."""
         call = get_object_or_404(Call.objects.select_related("team"), pk=object_id)
-        content = payloads.look(
-            call, actor=actor(request), address=request.META.get("REMOTE_ADDR", "")
-        )
+        content = payloads.look(call, actor=actor(request))
         parts = {name: json.dumps(part, indent=2) for name, part in (content or {}).items()}
         context = {
             **self.admin_site.each_context(request),

@@ -24,9 +24,16 @@ from billing import plans, revenue
 from billing.models import PlanVersion
 from jobs import drift, profit, repricing, shadows
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
-from jobs.operator_views import csv_answer
 from saas_litellm.base import clock
-from saas_litellm.base.admin import ReadOnlyAdmin, actor, credits_of, tell
+from saas_litellm.base.admin import (
+    Audited,
+    ReadOnlyAdmin,
+    RefusalsShown,
+    actor,
+    credits_of,
+    permitted,
+)
+from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.refusals import Refusal
 from teams.models import Team
 
@@ -238,15 +245,17 @@ class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Shadow)
-class ShadowAdmin(TablePage):
+class ShadowAdmin(RefusalsShown, Audited, TablePage):
     """Shadow plans, and the page that prices past jobs under a candidate."""
 
+    recorded_by_domain = ("add",)
     list_display = ("version", "team", "started_at", "ended_at", "difference")
     list_select_related = ("version__plan", "team")
     autocomplete_fields = ("team",)
     fields = ("version", "team")
     inlines = (ShadowDayInline,)
     actions = ("stop",)
+    has_stop_permission = permitted("jobs.change_shadow")
     form_class = RepriceForm
     button = "Price past jobs"
     empty = "Choose a candidate version; no job closed since then, or none chosen yet."
@@ -262,16 +271,7 @@ class ShadowAdmin(TablePage):
         saved = shadows.start(version=obj.version, team=obj.team, actor=actor(request))
         obj.pk, obj.started_at, obj._state.adding = saved.pk, saved.started_at, False
 
-    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """A refusal is shown above the form again, not as an error page."""
-        try:
-            return super().add_view(request, *args, **kwargs)
-        except Refusal as refusal:
-            tell(self, request, refusal)
-            request.method = "GET"
-            return super().add_view(request, *args, **kwargs)
-
-    @admin.action(description="Stop", permissions=["add"])
+    @admin.action(description="Stop", permissions=["stop"])
     def stop(self, request: HttpRequest, queryset: QuerySet[Shadow]) -> None:
         for shadow in queryset:
             shadows.stop(shadow=shadow, actor=actor(request))

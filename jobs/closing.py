@@ -20,7 +20,8 @@ from billing.pricing import Plan
 from jobs import lifecycle, refunds
 from jobs.models import Job
 from jobs.refusals import CallsInFlight, JobClosed
-from saas_litellm.base import clock
+from saas_litellm.base import audit, clock
+from saas_litellm.base.money import from_nano
 
 Status = Job.Status
 
@@ -63,6 +64,17 @@ def close(
         _settle_own_price(job, plan, due - job.charged_nanocredits, actor)
         _give_back(job, plan, due, actor)
         job.refresh_from_db()
+        if job.is_waived:
+            audit.record(
+                actor=actor,
+                action="job.waive",
+                target=f"job:{job.pk}",
+                reason=error_message,
+                after={
+                    "status": status,
+                    "credits_refunded": str(from_nano(job.refunded_nanocredits)),
+                },
+            )
     return job
 
 

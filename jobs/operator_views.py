@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 from uuid import UUID
@@ -19,6 +16,7 @@ from jobs import closing, drift, profit, refunds, repricing, shadows
 from jobs.models import Call, Job, Shadow
 from jobs.repricing import Repriced
 from saas_litellm.base import clock
+from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid, NotFound
 from teams import directory
@@ -121,7 +119,7 @@ class DriftView(BaseModel):
 
 @management(
     "POST",
-    permission="billing.add_entry",
+    permission="jobs.refund_job",
     body=Refund,
     answer=RefundView,
     summary="Refund a job or a call",
@@ -133,6 +131,7 @@ def refund(operator: Operator, body: Refund, team_id: str) -> dict[str, Any]:
         "nanocredits": maybe_exact(body.credits, param="credits"),
         "reason": body.reason,
         "actor": operator.actor,
+        "operator": operator,
         "idempotency_key": f"api:{body.idempotency_key}",
     }
     if (body.job_id is None) == (body.call_id is None):
@@ -281,28 +280,6 @@ def cost_drift(operator: Operator, query: DriftQuery) -> dict[str, Any]:
     """Where the cost per job moved against the four weeks before, and why."""
     found = drift.find(least_jobs=query.least_jobs, percent=query.percent)
     return {"drifts": [row.as_json() for row in found]}
-
-
-def csv_answer(rows: Iterable[dict[str, Any]], *, filename: str) -> HttpResponse:
-    """A CSV file of rows that share their keys; text that a spreadsheet would run is defused."""
-    text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(text, list(row))
-            writer.writeheader()
-        writer.writerow({name: defused(value) for name, value in row.items()})
-    return HttpResponse(
-        text.getvalue(),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
-    )
-
-
-def defused(value: Any) -> Any:
-    """Text that begins like a formula gets an apostrophe in front: job types are the teams' own."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
 
 
 Row = TypeVar("Row")

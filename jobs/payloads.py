@@ -48,7 +48,7 @@ def keep(call: Call, *, team: Team, request: Mapping[str, Any], answer: Sequence
     )
 
 
-def look(call: Call, *, actor: str, address: str) -> dict[str, Any] | None:
+def look(call: Call, *, actor: str) -> dict[str, Any] | None:
     """What was kept of a call, and an audit row of who looked; None when nothing is kept."""
     with transaction.atomic():
         payload = Payload.objects.filter(call=call, expires_at__gt=clock.now()).first()
@@ -59,7 +59,6 @@ def look(call: Call, *, actor: str, address: str) -> dict[str, Any] | None:
             action="payload.look",
             target=f"call:{call.pk}",
             team=call.team.slug,
-            address=address,
         )
     try:
         content: dict[str, Any] = orjson.loads(encryption.decrypt(payload.ciphertext))

@@ -1,7 +1,8 @@
 """Refunds of jobs and calls: credits go back to the wallet, and the totals say so.
 
 A refund corrects one charge, a job's own or a call's, and gives back at most what that charge
-took; overrun was never paid and is never refunded. Rows are taken in the order job, call, account.
+took; overrun was never paid and is never refunded. Rows are taken in the order operator, job, call,
+account.
 """
 
 from __future__ import annotations
@@ -14,22 +15,31 @@ from django.db.models import F, Sum
 from billing import ledger
 from billing.models import Entry
 from billing.refusals import IdempotencyKeyReused, RefundBeyondCharge
-from jobs import lifecycle, rollups
+from jobs import allowance, lifecycle, rollups
 from jobs.models import Call, Job
 from saas_litellm.base import audit
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid
+from teams.operators import Operator
 
 
 def refund_job(
-    *, job: Job, nanocredits: int | None, reason: str, actor: str, idempotency_key: str
+    *,
+    job: Job,
+    nanocredits: int | None,
+    reason: str,
+    actor: str,
+    idempotency_key: str,
+    operator: Operator | None = None,
 ) -> list[Entry]:
     """Refund part or (None) all that is left of a closed job, its newest charges first.
 
+    ``operator``: whose permission and allowance count, when it is not the platform's own doing.
     The same key and amount again return the first refunds. Raises Invalid while the job is open,
-    RefundBeyondCharge, IdempotencyKeyReused.
+    RefundBeyondCharge, IdempotencyKeyReused, Forbidden, RefundBeyondAllowance.
     """
     with transaction.atomic():
+        allowance.take_turn(operator)
         lifecycle.lock(job.pk)
         job.refresh_from_db()
         key = _stored(idempotency_key)
@@ -42,21 +52,31 @@ def refund_job(
         wanted = left if nanocredits is None else nanocredits
         if not 0 < wanted <= left:
             raise RefundBeyondCharge(left=left)
+        allowance.require(operator, nanocredits=wanted)
         audit.record(
             actor=actor,
             action="job.refund",
             target=f"job:{job.pk}",
             reason=reason,
+            before={"net_credits": str(from_nano(left))},
+            after={"net_credits": str(from_nano(left - wanted))},
             credits=str(from_nano(wanted)),
         )
         return spread(job=job, nanocredits=wanted, reason=reason, actor=actor, key=key)
 
 
 def refund_call(
-    *, call: Call, nanocredits: int | None, reason: str, actor: str, idempotency_key: str
+    *,
+    call: Call,
+    nanocredits: int | None,
+    reason: str,
+    actor: str,
+    idempotency_key: str,
+    operator: Operator | None = None,
 ) -> Entry:
     """Refund part or (None) all that is left of one settled call. Raises as refund_job does."""
     with transaction.atomic():
+        allowance.take_turn(operator)
         lifecycle.lock(call.job_id)
         call.refresh_from_db()
         key = _stored(idempotency_key)
@@ -67,11 +87,14 @@ def refund_call(
         wanted = left if nanocredits is None else nanocredits
         if not 0 < wanted <= left:
             raise RefundBeyondCharge(left=left)
+        allowance.require(operator, nanocredits=wanted)
         audit.record(
             actor=actor,
             action="call.refund",
             target=f"call:{call.pk}",
             reason=reason,
+            before={"net_credits": str(from_nano(left))},
+            after={"net_credits": str(from_nano(left - wanted))},
             credits=str(from_nano(wanted)),
         )
         entry = give_back_call(

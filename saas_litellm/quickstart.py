@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -11,7 +10,7 @@ from django.db import transaction
 from billing import ledger, plans
 from billing.models import Grant
 from saas_litellm.base.money import NANO, femto
-from teams import cost_map, directory, keys, prices
+from teams import cost_map, directory, keys, prices, roles, staff
 from teams.models import AccessGroup, Alias, Deployment, Organization, Team, User
 from teams.prices import Rates, UnitPrices
 
@@ -94,9 +93,7 @@ def _team(group: AccessGroup) -> Team:
 def _owner() -> str | None:
     if User.objects.filter(username=OWNER).exists():
         return None
-    password = secrets.token_urlsafe(12)
-    User.objects.create_superuser(username=OWNER, email="", password=password)
-    return password
+    return staff.create(username=OWNER, role=roles.OWNER, actor=ACTOR)[1]
 
 
 def _key(team: Team) -> str | None:

@@ -110,6 +110,9 @@ JOB_IDLE_HOURS = env.int("JOB_IDLE_HOURS", default=24)
 LEDGER_CHECK_HOURS = env.int("LEDGER_CHECK_HOURS", default=24)
 SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
 
+# What somebody without the right to refund beyond it may give back in a day (UTC).
+SUPPORT_REFUND_LIMIT_CREDITS = env.int("SUPPORT_REFUND_LIMIT_CREDITS", default=100)
+
 # The longest answer that an Idempotency-Key replays.
 REPLAY_MAX_BYTES = env.int("REPLAY_MAX_BYTES", default=512 * 1024)
 
@@ -126,6 +129,7 @@ INSTALLED_APPS = [
     "billing.apps.BillingConfig",
     "jobs.apps.JobsConfig",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -141,10 +145,12 @@ INSTALLED_APPS = [
 # API paths run through API_MIDDLEWARE alone (asgi.py): no session, no user, no database.
 API_MIDDLEWARE = [
     "saas_litellm.errors.ErrorMiddleware",
+    "saas_litellm.base.addresses.AddressMiddleware",
     "corsheaders.middleware.CorsMiddleware",
 ]
 MIDDLEWARE = [
     "saas_litellm.errors.ErrorMiddleware",
+    "saas_litellm.base.addresses.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -234,6 +240,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", defa
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# How many proxies stand before this process and append to X-Forwarded-For; 0: believe none of it.
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 # TLS is the proxy's task; these two are switched on there or by the variables above.
 SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W021"]
 

@@ -22,19 +22,26 @@ def save(
     With an ``organization`` it is that one's own, and shadows the platform's of the same name.
     """
     with transaction.atomic():
+        earlier = ProviderCredential.objects.filter(name=name, organization=organization).first()
+        before = audit.snapshot(earlier) if earlier else {}
+        # Kept as it is where it is the same: each sealing reads differently, as if it had changed.
+        sealed = earlier.secret_ciphertext if earlier and _opens_to(earlier, api_key) else ""
         credential, created = ProviderCredential.objects.update_or_create(
             name=name,
             organization=organization,
             defaults={
-                "secret_ciphertext": encryption.encrypt(api_key),
+                "secret_ciphertext": sealed or encryption.encrypt(api_key),
                 "api_base": api_base,
                 "extra": extra or {},
             },
         )
+        was, now = audit.difference(before, audit.snapshot(credential))
         audit.record(
             actor=actor,
             action="credential.create" if created else "credential.replace",
             target=f"credential:{name}",
+            before=was or None,
+            after=now,
         )
     return credential
 
@@ -42,6 +49,13 @@ def save(
 def reveal(credential: ProviderCredential) -> str:
     """The provider key in clear, for the call about to be placed. Raises Undecryptable."""
     return encryption.decrypt(credential.secret_ciphertext)
+
+
+def _opens_to(credential: ProviderCredential, api_key: str) -> bool:
+    try:
+        return reveal(credential) == api_key
+    except encryption.Undecryptable:
+        return False
 
 
 def rotate_all(*, actor: str) -> int:

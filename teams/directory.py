@@ -17,7 +17,12 @@ def create_organization(*, slug: str, name: str = "", actor: str) -> Organizatio
     try:
         with transaction.atomic():
             organization = Organization.objects.create(slug=slug, name=name or slug)
-            audit.record(actor=actor, action="organization.create", target=f"organization:{slug}")
+            audit.record(
+                actor=actor,
+                action="organization.create",
+                target=f"organization:{slug}",
+                after={"name": organization.name},
+            )
     except IntegrityError as error:
         raise SlugTaken(f"There is an organization {slug} already.", param="slug") from error
     return organization
@@ -49,7 +54,13 @@ def create_team(
                 actor=actor,
                 action="team.create",
                 target=f"team:{slug}",
-                organization=organization.slug,
+                after={
+                    "name": team.name,
+                    "organization": organization.slug,
+                    "draws_on": draws_on,
+                    "default_alias": str(default_alias) if default_alias else None,
+                    "access_groups": [group.name for group in access_groups or []],
+                },
             )
     except IntegrityError as error:
         raise SlugTaken(f"There is a team {slug} already.", param="slug") from error
@@ -82,7 +93,8 @@ def set_team_status(*, team: Team, status: Team.Status, actor: str, reason: str 
                 action=f"team.{status}",
                 target=f"team:{team.slug}",
                 reason=reason,
-                before=team.status,
+                before={"status": team.status},
+                after={"status": status},
             )
     team.status = status
 
@@ -104,8 +116,8 @@ def set_wallet(*, team: Team, draws_on: str, actor: str, reason: str = "") -> No
                 action="team.wallet",
                 target=f"team:{team.slug}",
                 reason=reason,
-                before=team.draws_on,
-                after=draws_on,
+                before={"draws_on": team.draws_on},
+                after={"draws_on": draws_on},
             )
     team.draws_on = draws_on
 
@@ -126,7 +138,8 @@ def set_organization_status(
                 action=f"organization.{status}",
                 target=f"organization:{organization.slug}",
                 reason=reason,
-                before=organization.status,
+                before={"status": organization.status},
+                after={"status": status},
             )
         organization.refresh_from_db(fields=["status"])
     if organization.status != status:

@@ -50,7 +50,13 @@ def issue(
             created_at=now,
             expires_at=expires_at,
         )
-        audit.record(actor=actor, action="key.issue", target=f"key:{prefix}", team=team.slug)
+        audit.record(
+            actor=actor,
+            action="key.issue",
+            target=f"key:{prefix}",
+            team=team.slug,
+            after={"name": name, "expires_at": expires_at.isoformat() if expires_at else None},
+        )
     return key, text
 
 

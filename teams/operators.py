@@ -1,7 +1,7 @@
 """Operators over HTTP: a key of their own, or the session of the admin.
 
-A key reads ``slo_<prefix>_<secret>`` and may do what the user behind it may: permissions are
-Django's own, the same in the admin and here.
+A key reads ``slo_<prefix>_<secret>`` and may do what the user behind it may, or less where it has
+a role: permissions are Django's own, the same in the admin and here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 from django.utils.crypto import constant_time_compare
 
 from saas_litellm.base import audit, clock, encryption
 from saas_litellm.base.refusals import Forbidden, Invalid, NotFound, Unauthenticated
+from teams import roles
 from teams.models import OperatorKey, User
 
 PREFIX = "slo_"
@@ -33,20 +36,63 @@ class Operator:
 
     user: User
     actor: str
+    # A key's: what it may do is what both its user and this role may.
+    role: str = ""
+
+    def may(self, permission: str) -> bool:
+        """Whether this Django permission is there."""
+        if self.role and not (
+            self.role in roles.ROLES and roles.ROLES[self.role].allows(permission)
+        ):
+            return False
+        return self.user.has_perm(permission)
 
     def require(self, permission: str) -> None:
-        """Raise Forbidden unless the user has this Django permission."""
-        if not self.user.has_perm(permission):
+        """Raise Forbidden unless this Django permission is there."""
+        if not self.may(permission):
             raise Forbidden(f"This needs the permission {permission}.")
 
 
+def actors_of(user: User) -> list[str]:
+    """The names under which one person appears in entries: their own, and their keys'."""
+    prefixes = user.operator_keys.values_list("prefix", flat=True)
+    return [f"user:{user.get_username()}", *(f"operator-key:{prefix}" for prefix in prefixes)]
+
+
+def find_user(username: str) -> User:
+    """Raises NotFound."""
+    user = User.objects.filter(username=username).first()
+    if user is None:
+        raise NotFound(f"There is no user {username}.")
+    return user
+
+
+def named(username: str) -> Operator:
+    """The staff user of this name at work. Raises NotFound, Unauthenticated."""
+    return signed_in(find_user(username))
+
+
+def signed_in(user: AbstractBaseUser | AnonymousUser) -> Operator:
+    """The staff user behind a request of the admin at work. Raises Unauthenticated."""
+    if not isinstance(user, User):
+        raise Unauthenticated
+    return Operator(user=_staff(user), actor=f"user:{user.get_username()}")
+
+
 def issue(
-    *, user: User, actor: str, name: str = "", expires_at: datetime | None = None
+    *,
+    user: User,
+    actor: str,
+    name: str = "",
+    role: str = "",
+    expires_at: datetime | None = None,
 ) -> tuple[OperatorKey, str]:
     """Make a key and return it with its secret text, which exists nowhere else from now on.
 
-    Raises Invalid for a user who is not staff, or an expiry in the past.
+    Raises Invalid for a user who is not staff, an unknown role, or an expiry in the past.
     """
+    if role and role not in roles.ROLES:
+        raise Invalid(f"role is one of {', '.join(roles.ROLES)}.", param="role")
     if not user.is_staff:
         raise Invalid(f"{user.get_username()} is not a staff user.", param="user")
     now = clock.now()
@@ -58,6 +104,7 @@ def issue(
         key = OperatorKey.objects.create(
             user=user,
             name=name,
+            role=role,
             prefix=prefix,
             digest=encryption.keyed_hash(text),
             created_at=now,
@@ -67,7 +114,12 @@ def issue(
             actor=actor,
             action="operator_key.issue",
             target=f"operator_key:{prefix}",
-            user=user.get_username(),
+            after={
+                "user": user.get_username(),
+                "role": role,
+                "name": name,
+                "expires_at": expires_at.isoformat() if expires_at else None,
+            },
         )
     return key, text
 
@@ -100,7 +152,7 @@ def authenticate(text: str) -> Operator:
     is_over = key.expires_at is not None and key.expires_at <= clock.now()
     if key.revoked_at is not None or is_over:
         raise Unauthenticated("This operator key has ended.")
-    return Operator(user=_staff(key.user), actor=f"operator-key:{key.prefix}")
+    return Operator(user=_staff(key.user), actor=f"operator-key:{key.prefix}", role=key.role)
 
 
 def of_session(session_key: str) -> Operator:
@@ -115,7 +167,7 @@ def of_session(session_key: str) -> Operator:
         raise Unauthenticated
     if not constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
         raise Unauthenticated
-    return Operator(user=_staff(user), actor=f"user:{user.get_username()}")
+    return signed_in(user)
 
 
 def _staff(user: User) -> User:

@@ -9,8 +9,7 @@ from unfold.admin import ModelAdmin, TabularInline
 
 from billing import budgets, recurring, thresholds
 from billing.models import BalanceThreshold, Budget, BudgetPeriod, RecurringGrant
-from saas_litellm.base.admin import AmountsInForms, actor, credits_of, tell
-from saas_litellm.base.refusals import Refusal
+from saas_litellm.base.admin import AmountsInForms, Audited, RefusalsShown, actor, credits_of
 
 
 class BudgetPeriodInline(TabularInline):  # type: ignore[misc] # unfold is untyped
@@ -32,19 +31,13 @@ class BudgetPeriodInline(TabularInline):  # type: ignore[misc] # unfold is untyp
         return credits_of(period.held_nanocredits)
 
 
-class _DomainAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class _DomainAdmin(RefusalsShown, Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """Saved through the domain, which checks and records; a refusal is shown above the form."""
+
+    recorded_by_domain = ("add", "change")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().changeform_view(request, *args, **kwargs)
-        except Refusal as refusal:
-            tell(self, request, refusal)
-            request.method = "GET"
-            return super().changeform_view(request, *args, **kwargs)
 
 
 @admin.register(Budget)

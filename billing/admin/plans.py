@@ -21,8 +21,10 @@ from billing.models import (
 )
 from saas_litellm.base.admin import (
     AmountsInForms,
+    Audited,
     PageForm,
     ReadOnlyAdmin,
+    RefusalsShown,
     actor,
     credits_of,
     form_page,
@@ -88,7 +90,7 @@ def _is_draft(version: PlanVersion | None) -> bool:
 
 
 @admin.register(PricePlan)
-class PricePlanAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class PricePlanAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("slug", "name", "is_default")
     search_fields = ("slug", "name")
 
@@ -97,7 +99,7 @@ class PricePlanAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(PlanVersion)
-class PlanVersionAdmin(AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class PlanVersionAdmin(Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("plan", "number", "effective_from", "activated_at", "fixed_at")
     list_filter = ("plan",)
     list_select_related = ("plan",)
@@ -162,7 +164,8 @@ class AssignmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(PlanAssignment)
-class PlanAssignmentAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class PlanAssignmentAdmin(RefusalsShown, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add",)
     list_display = ("plan", "team", "organization", "effective_from")
     list_select_related = ("plan", "team", "organization")
     autocomplete_fields = ("plan", "team", "organization")
@@ -183,15 +186,6 @@ class PlanAssignmentAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
             actor=actor(request),
         )
         obj.pk, obj._state.adding = saved.pk, False
-
-    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """A refusal is shown above the form again, not as an error page."""
-        try:
-            return super().add_view(request, *args, **kwargs)
-        except Refusal as refusal:
-            tell(self, request, refusal)
-            request.method = "GET"
-            return super().add_view(request, *args, **kwargs)
 
 
 @admin.register(MonthlyMinimum)

@@ -78,6 +78,17 @@ def grant(
             expires_at=expires_at,
             priority=priority,
         )
+        balance = entry.balance_after_nanocredits
+        audit.record(
+            actor=actor,
+            action="credits.grant",
+            target=str(account),
+            reason=reason,
+            before={"balance": str(from_nano(balance - amount_nanocredits))},
+            after={"balance": str(from_nano(balance))},
+            kind=kind,
+            paid_usd=str(from_nano(paid_nano_usd)),
+        )
     return entry
 
 
@@ -171,6 +182,10 @@ def adjust(
             action="credits.adjust",
             target=str(account),
             reason=reason,
+            before={"balance": str(from_nano(entry.balance_after_nanocredits - taken))}
+            if entry
+            else None,
+            after={"balance": str(from_nano(entry.balance_after_nanocredits))} if entry else None,
             credits=str(from_nano(amount_nanocredits)),
         )
     if loss is not None:
@@ -216,8 +231,8 @@ def set_credit_limit(
             action="credits.limit",
             target=str(account),
             reason=reason,
-            before=str(from_nano(before)),
-            after=str(from_nano(limit_nanocredits)),
+            before={"credit_limit": str(from_nano(before))},
+            after={"credit_limit": str(from_nano(limit_nanocredits))},
         )
     return after
 

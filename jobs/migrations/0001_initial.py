@@ -190,6 +190,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-id'),
+                'permissions': (('refund_job', 'Can refund jobs and calls, up to a limit a day'), ('refund_beyond_limit', 'Can refund without that limit')),
             },
         ),
         migrations.AddField(

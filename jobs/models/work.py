@@ -75,6 +75,10 @@ class Job(models.Model):
 
     class Meta:
         ordering = ("-created_at", "-id")
+        permissions = (
+            ("refund_job", "Can refund jobs and calls, up to a limit a day"),
+            ("refund_beyond_limit", "Can refund without that limit"),
+        )
         constraints = [
             models.CheckConstraint(
                 condition=Q(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -10,15 +11,24 @@ from typing import Any, TypeVar
 from django import forms
 from django.contrib import admin, messages
 from django.db import models
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.utils.html import format_html_join
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import FieldTextFilter, RangeDateFilter
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from saas_litellm.base.audited import Audited, actor
+from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
 from saas_litellm.base.refusals import Refusal
+
+__all__ = ["Audited", "actor"]
+_SUMMARY = 120
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
@@ -32,6 +42,37 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class RefusalsShown:
+    """What the domain refuses while a page saves or deletes is told there; nothing has changed."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            request.method = "GET"
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().delete_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            return _to_list(self)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changelist_view(request, *args, **kwargs)  # type: ignore[misc]
+        except Refusal as refusal:
+            tell(self, request, refusal)
+            return _to_list(self)
+
+
+def _to_list(model_admin: Any) -> HttpResponse:
+    meta = model_admin.model._meta
+    return redirect(f"admin:{meta.app_label}_{meta.model_name}_changelist")
 
 
 class AmountField(forms.CharField):
@@ -138,8 +179,7 @@ def form_page(
             form.add_error(None, refusal.message)
         else:
             model_admin.message_user(request, text, messages.SUCCESS)
-            meta = model_admin.model._meta
-            return redirect(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+            return _to_list(model_admin)
     context = {
         **model_admin.admin_site.each_context(request),
         "title": title,
@@ -173,10 +213,6 @@ def permitted(permission: str) -> Callable[..., bool]:
     return has_permission
 
 
-def actor(request: HttpRequest) -> str:
-    return f"user:{request.user.get_username()}"
-
-
 def credits_of(nanocredits: int) -> str:
     return str(from_nano(nanocredits))
 
@@ -188,10 +224,69 @@ def tell(model_admin: Any, request: HttpRequest, refusal: Refusal) -> None:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "actor", "action", "target", "reason")
-    list_filter = ("action",)
-    search_fields = ("actor", "target", "reason")
+    list_display = ("created_at", "actor", "action", "target", "summary", "reason", "address")
+    list_filter = (
+        ("created_at", RangeDateFilter),
+        ("actor", FieldTextFilter),
+        "action",
+        ("target", FieldTextFilter),
+        ("address", FieldTextFilter),
+    )
+    list_filter_submit = True
+    search_fields = ("actor", "action", "target", "reason")
     date_hierarchy = "created_at"
+    fields = ("created_at", "actor", "address", "action", "target", "reason", "changes", "more")
+    readonly_fields = fields
+    actions = ("export",)
+
+    @admin.display(description="Changed")
+    def summary(self, entry: AuditEntry) -> str:
+        text = "; ".join(f"{name}: {old} → {new}" for name, old, new in _changes(entry))
+        return text if len(text) <= _SUMMARY else f"{text[:_SUMMARY]}…"
+
+    @admin.display(description="Before and after")
+    def changes(self, entry: AuditEntry) -> str:
+        return render_to_string("admin/audit_changes.html", {"rows": _changes(entry)})
+
+    @admin.display(description="More")
+    def more(self, entry: AuditEntry) -> str:
+        return format_html_join("", "<div>{}: {}</div>", entry.detail.items()) or "–"
+
+    @admin.action(description="Export as CSV", permissions=["view"])
+    def export(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> HttpResponse:
+        return csv_answer(map(_as_row, queryset.iterator()), filename="audit.csv")
+
+
+def _changes(entry: AuditEntry) -> list[tuple[str, Any, Any]]:
+    """Name, before and after; one that is no longer there, or was not yet, reads as a dash."""
+    before, after = (
+        side if isinstance(side, dict) else ({} if side is None else {"value": side})
+        for side in (entry.before, entry.after)
+    )
+    return [
+        (name.replace("_", " "), _said(before.get(name)), _said(after.get(name)))
+        for name in {**before, **after}
+    ]
+
+
+def _said(value: Any) -> str:
+    if value in (None, "", []):
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_row(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "at": entry.created_at.isoformat(),
+        "actor": entry.actor,
+        "address": entry.address or "",
+        "action": entry.action,
+        "target": entry.target,
+        "reason": entry.reason,
+        "before": json.dumps(entry.before),
+        "after": json.dumps(entry.after),
+        "detail": json.dumps(entry.detail),
+    }
 
 
 @admin.register(LedgerCheck)

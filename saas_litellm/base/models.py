@@ -39,6 +39,9 @@ class AuditEntry(AppendOnly):
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=200, db_index=True)
     reason = models.CharField(max_length=500, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True, help_text="Where it came from.")
+    before = models.JSONField(null=True, blank=True, help_text="What changed, as it was.")
+    after = models.JSONField(null=True, blank=True, help_text="What changed, as it is.")
     detail = models.JSONField(default=dict, blank=True)
 
     class Meta(AppendOnly.Meta):

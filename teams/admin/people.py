@@ -4,14 +4,10 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from unfold.admin import ModelAdmin
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
@@ -19,6 +15,7 @@ from unfold.widgets import (
 )
 
 from saas_litellm.base.admin import (
+    Audited,
     PageForm,
     ReadOnlyAdmin,
     actor,
@@ -29,9 +26,8 @@ from saas_litellm.base.admin import (
 )
 from saas_litellm.base.refusals import Refusal
 from teams import directory, keys, operators, privacy
-from teams.models import ApiKey, OperatorKey, Organization, Team, User
+from teams.models import ApiKey, OperatorKey, Organization, Team
 
-admin.site.unregister(Group)
 LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
 
 
@@ -54,20 +50,9 @@ class PrivacyForm(PageForm):
     )
 
 
-@admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
-    pass
-
-
-@admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
-    form = UserChangeForm
-    add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
-
-
 @admin.register(Organization)
-class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add",)
     list_display = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
@@ -107,7 +92,8 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Team)
-class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add",)
     list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
     list_filter = ("status", "organization")
     list_select_related = ("organization", "default_alias")
@@ -127,6 +113,9 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     actions = ("issue_key", "pause", "suspend", "resume", "share_wallet", "own_wallet")
     actions_detail = ("privacy",)
     has_privacy_permission = permitted("teams.change_team")
+    has_issue_permission = permitted("teams.add_apikey")
+    has_pause_permission = permitted("teams.pause_team")
+    has_wallet_permission = permitted("teams.choose_wallet")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("slug", "organization", "status", "draws_on") if obj else ("status",)
@@ -180,13 +169,13 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
             },
         )
 
-    @admin.action(description="Issue an API key (shown once)", permissions=["change"])
+    @admin.action(description="Issue an API key (shown once)", permissions=["issue"])
     def issue_key(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         for team in queryset:
             _, text = keys.issue(team=team, actor=actor(request))
             self.message_user(request, f"{team.slug}: {text} (shown once)", messages.SUCCESS)
 
-    @admin.action(description="Pause: no new work", permissions=["change"])
+    @admin.action(description="Pause: no new work", permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._set(request, queryset, Team.Status.PAUSED)
 
@@ -194,15 +183,15 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
     def suspend(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._set(request, queryset, Team.Status.SUSPENDED)
 
-    @admin.action(description="Resume", permissions=["change"])
+    @admin.action(description="Resume", permissions=["pause"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._set(request, queryset, Team.Status.ACTIVE)
 
-    @admin.action(description="Draw on the organization's wallet", permissions=["change"])
+    @admin.action(description="Draw on the organization's wallet", permissions=["wallet"])
     def share_wallet(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._draw_on(request, queryset, Team.Wallet.ORGANIZATION)
 
-    @admin.action(description="Draw on its own wallet", permissions=["change"])
+    @admin.action(description="Draw on its own wallet", permissions=["wallet"])
     def own_wallet(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         self._draw_on(request, queryset, Team.Wallet.TEAM)
 
@@ -211,7 +200,12 @@ class TeamAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
             directory.set_wallet(team=team, draws_on=wallet, actor=actor(request))
 
     def _set(self, request: HttpRequest, chosen: QuerySet[Team], status: Team.Status) -> None:
+        may_all = request.user.has_perm("teams.change_team")
         for team in chosen:
+            if team.status == Team.Status.SUSPENDED and not may_all:
+                text = f"{team} is suspended, which takes the right to change teams."
+                self.message_user(request, text, messages.ERROR)
+                continue
             directory.set_team_status(team=team, status=status, actor=actor(request))
 
 
@@ -237,7 +231,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 class OperatorKeyAdmin(ReadOnlyAdmin):
     """Keys of the management API; `manage.py issue_operator_key` makes one."""
 
-    list_display = ("prefix", "user", "name", "created_at", "expires_at", "revoked_at")
+    list_display = ("prefix", "user", "name", "role", "created_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
     exclude = ("digest",)
     actions = ("revoke",)

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 
-from saas_litellm.base.admin import ReadOnlyAdmin, actor
+from saas_litellm.base.admin import Audited, ReadOnlyAdmin, actor
 from saas_litellm.base.money import from_femto, plain
 from teams import credentials, health
 from teams.models import (
@@ -41,7 +41,7 @@ class DeploymentInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Alias)
-class AliasAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class AliasAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("name", "organization", "kind", "is_active", "deployments_well", "description")
     list_filter = ("is_active", "kind", "organization")
     list_select_related = ("organization",)
@@ -85,7 +85,7 @@ class DeploymentHealthAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AccessGroup)
-class AccessGroupAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class AccessGroupAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("name", "is_active")
     search_fields = ("name",)
     filter_horizontal = ("aliases",)
@@ -110,7 +110,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ProviderCredential)
-class ProviderCredentialAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class ProviderCredentialAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    recorded_by_domain = ("add", "change")
     form = CredentialForm
     fields = ("name", "organization", "secret", "api_base", "extra")
     list_display = ("name", "organization", "api_base", "updated_at")

@@ -119,6 +119,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(blank=True, max_length=100)),
+                ('role', models.CharField(blank=True, help_text='Narrows it: what both the user and this role may do. Empty: what the user may.', max_length=20)),
                 ('prefix', models.CharField(max_length=16, unique=True)),
                 ('digest', models.CharField(max_length=64)),
                 ('created_at', models.DateTimeField()),
@@ -194,7 +195,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('slug',),
-                'permissions': (('act_for_team', 'Can act for a team over the API'),),
+                'permissions': (('act_for_team', 'Can act for a team over the API'), ('pause_team', 'Can pause a team and let it go on'), ('choose_wallet', 'Can choose the wallet a team draws on')),
             },
         ),
         migrations.CreateModel(

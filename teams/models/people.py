@@ -86,7 +86,11 @@ class Team(Limited):
 
     class Meta:
         ordering = ("slug",)
-        permissions = (("act_for_team", "Can act for a team over the API"),)
+        permissions = (
+            ("act_for_team", "Can act for a team over the API"),
+            ("pause_team", "Can pause a team and let it go on"),
+            ("choose_wallet", "Can choose the wallet a team draws on"),
+        )
         constraints = [
             models.CheckConstraint(
                 condition=Q(status__in=["active", "paused", "suspended"]), name="team_status_known"
@@ -134,6 +138,11 @@ class OperatorKey(models.Model):
     """A bearer secret of the management API: it may do what the user behind it may."""
 
     user = models.ForeignKey(User, models.PROTECT, related_name="operator_keys")
+    role = models.CharField(
+        max_length=20,
+        blank=True,
+        help_text="Narrows it: what both the user and this role may do. Empty: what the user may.",
+    )
     name = models.CharField(max_length=100, blank=True)
     prefix = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)

@@ -15,9 +15,9 @@ from billing import plans
 from jobs import drift, margins, profit, refunds, rollups
 from jobs.drift import Window
 from jobs.models import CostLine, Job, ProfitDay, RollupDay
-from jobs.operator_views import csv_answer
 from jobs.profit import Filters, Sums
 from saas_litellm import verification
+from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.models import Alarm
 from saas_litellm.base.money import femto
 from saas_litellm.base.refusals import Invalid

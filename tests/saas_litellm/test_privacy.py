@@ -62,7 +62,7 @@ def everything_stored() -> str:
 
 
 def kept() -> dict[str, Any]:
-    content = payloads.look(Call.objects.get(), actor="test", address="")
+    content = payloads.look(Call.objects.get(), actor="test")
     assert content is not None
     return content
 
@@ -142,7 +142,7 @@ def test_it_is_deleted_when_its_days_are_over(live: Live, alice: Company, forwar
     post(live, alice)
     assert payloads.purge() == 0
     forward(2 * 24 * 3600 + 1)
-    assert payloads.look(Call.objects.get(), actor="test", address="") is None
+    assert payloads.look(Call.objects.get(), actor="test") is None
     assert payloads.purge() == 1
     assert Payload.objects.count() == 0
 
@@ -169,7 +169,7 @@ def test_a_look_needs_the_permission_and_leaves_an_audit_row(
     assert ASKED in shown
     assert ANSWERED in shown
     entry = AuditEntry.objects.get(action="payload.look")
-    assert (entry.actor, entry.detail["address"]) == ("user:owner", "127.0.0.1")
+    assert (entry.actor, entry.address) == ("user:owner", "127.0.0.1")
 
 
 def test_the_policy_is_set_in_the_admin_and_audited(
@@ -184,7 +184,7 @@ def test_the_policy_is_set_in_the_admin_and_audited(
     team = Team.objects.get()
     assert (team.payload_policy, team.payload_retention_days) == ("full", 7)
     assert (team.redacted_fields, team.is_replay_kept) == (["ssn", "name"], False)
-    assert AuditEntry.objects.get(action="team.privacy").detail["before"]["is_replay_kept"] is True
+    assert AuditEntry.objects.get(action="team.privacy").before["is_replay_kept"] is True
 
 
 def test_the_policy_is_set_by_command_and_leaves_what_is_not_named(alice: Company) -> None:

@@ -10,6 +10,7 @@ from jobs.models import Call, Job
 from saas_litellm.base.commands import OperatorCommand
 from saas_litellm.base.money import from_nano, nano
 from saas_litellm.base.refusals import NotFound
+from teams import operators
 
 
 class Command(OperatorCommand):
@@ -21,13 +22,16 @@ class Command(OperatorCommand):
         what.add_argument("--call", type=uuid.UUID)
         parser.add_argument("--credits", help="Default: all that is left.")
         parser.add_argument("--reason", required=True)
+        parser.add_argument("--by", help="The operator who refunds; their rights and limit count.")
         parser.add_argument("--idempotency-key", help="The same key again refunds nothing more.")
 
     def operate(self, **options: Any) -> None:
+        by = operators.named(options["by"]) if options["by"] else None
         named: dict[str, Any] = {
             "nanocredits": nano(options["credits"]) if options["credits"] else None,
             "reason": options["reason"],
-            "actor": self.actor,
+            "actor": by.actor if by else self.actor,
+            "operator": by,
             "idempotency_key": options["idempotency_key"] or f"refund:{uuid.uuid4()}",
         }
         if options["job"]:

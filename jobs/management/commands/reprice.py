@@ -10,8 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 from billing import plans
 from billing.models import PlanVersion
 from jobs import repricing
-from jobs.operator_views import defused
 from saas_litellm.base.commands import OperatorCommand
+from saas_litellm.base.csv_files import defused
 from saas_litellm.base.money import from_nano
 from teams import directory
 

@@ -22,6 +22,9 @@ class Migration(migrations.Migration):
                 ('action', models.CharField(max_length=60)),
                 ('target', models.CharField(db_index=True, max_length=200)),
                 ('reason', models.CharField(blank=True, max_length=500)),
+                ('address', models.GenericIPAddressField(blank=True, help_text='Where it came from.', null=True)),
+                ('before', models.JSONField(blank=True, help_text='What changed, as it was.', null=True)),
+                ('after', models.JSONField(blank=True, help_text='What changed, as it is.', null=True)),
                 ('detail', models.JSONField(blank=True, default=dict)),
             ],
             options={

@@ -5,9 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from saas_litellm.base.commands import OperatorCommand
-from saas_litellm.base.refusals import NotFound
-from teams import operators
-from teams.models import User
+from teams import operators, roles
 
 
 class Command(OperatorCommand):
@@ -16,10 +14,13 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user")
         parser.add_argument("--name", default="")
+        parser.add_argument("--role", choices=roles.ROLES, default="", help="Narrows the key.")
 
     def operate(self, **options: Any) -> None:
-        user = User.objects.filter(username=options["user"]).first()
-        if user is None:
-            raise NotFound(f"There is no user {options['user']}.")
-        key, text = operators.issue(user=user, actor=self.actor, name=options["name"])
+        key, text = operators.issue(
+            user=operators.find_user(options["user"]),
+            actor=self.actor,
+            name=options["name"],
+            role=options["role"],
+        )
         self.answer(f"{text}\nShown once: keep it now.", key=text, prefix=key.prefix)
