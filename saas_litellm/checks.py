@@ -132,6 +132,31 @@ def check_times(**_: Any) -> list[CheckMessage]:
     return []
 
 
+@register(Tags.security)
+def check_sign_in(**_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if settings.TRUSTED_PROXY_COUNT < 0:
+        found.append(
+            Error(
+                "TRUSTED_PROXY_COUNT is negative.",
+                hint="Set it to how many proxies of yours append to X-Forwarded-For, or 0.",
+                id="saas.E013",
+            )
+        )
+    times = (settings.SESSION_COOKIE_AGE, settings.SESSION_IDLE_SECONDS)
+    wait = settings.AXES_COOLOFF_TIME.total_seconds()
+    if min(*times, wait, settings.AXES_FAILURE_LIMIT) <= 0:
+        found.append(
+            Error(
+                "SESSION_COOKIE_AGE, SESSION_IDLE_SECONDS, SIGN_IN_FAILURES and"
+                " SIGN_IN_COOL_OFF_MINUTES must be more than 0.",
+                hint="Unset them for what is usual.",
+                id="saas.E014",
+            )
+        )
+    return found
+
+
 @register(Tags.security, deploy=True)
 def check_database_for_deployment(**_: Any) -> list[CheckMessage]:
     if not settings.DEBUG and settings.EMBEDDED:
@@ -173,6 +198,7 @@ def refusal_to_serve() -> str:
         *check_processes(),
         *check_limits(),
         *check_threads(),
+        *check_sign_in(),
     ]
     wrong = [message for message in found if message.level >= Error("").level]
     return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)

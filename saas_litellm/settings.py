@@ -7,12 +7,14 @@ of the one web process. With DATABASE_URL and REDIS_URL it runs as *production*.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import django_stubs_ext
 import environ
 from corsheaders.defaults import default_headers
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 django_stubs_ext.monkeypatch()
 
@@ -141,6 +143,10 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "channels",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
 ]
 # API paths run through API_MIDDLEWARE alone (asgi.py): no session, no user, no database.
 API_MIDDLEWARE = [
@@ -159,6 +165,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "teams.sign_in.SessionMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "saas_litellm.urls"
@@ -174,7 +181,28 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = [
+    # First: it refuses whoever failed too often before a password is looked at.
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
+AXES_COOLOFF_TIME = timedelta(minutes=env.int("SIGN_IN_COOL_OFF_MINUTES", default=15))
+AXES_RESET_ON_SUCCESS = True
+# Whoever goes on guessing must not keep the person they guess at out for good.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "saas_litellm.base.addresses.of"
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
+# The audit log says who signed in; axes keeps what it counts with, and says nothing.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+# Operators see no page before they have a second factor.
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", default=False)
+OTP_TOTP_ISSUER = "SaaS LiteLLM"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -233,6 +261,7 @@ CORS_EXPOSE_HEADERS = [
 ]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 3600)
+SESSION_IDLE_SECONDS = env.int("SESSION_IDLE_SECONDS", default=3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if DEBUG else 31_536_000)
@@ -243,7 +272,8 @@ if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
 # How many proxies stand before this process and append to X-Forwarded-For; 0: believe none of it.
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 # TLS is the proxy's task; these two are switched on there or by the variables above.
-SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W021"]
+# The sign-in form itself says when somebody is locked out, so axes needs no middleware.
+SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W021", "axes.W002"]
 
 REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
 SPECTACULAR_SETTINGS = {
@@ -282,6 +312,10 @@ UNFOLD = {
     "STYLES": [_static("saas/charts.css"), _static("saas/board.css")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
     "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
+    "LOGIN": {"form": "teams.sign_in.SignInForm"},
+    "ACCOUNT": {
+        "navigation": [{"title": "Second factor", "link": reverse_lazy("second_factor")}],
+    },
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -8,6 +8,7 @@ from drf_spectacular.views import (
 )
 
 from saas_litellm import errors, health
+from teams.admin import own_account
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -19,6 +20,12 @@ urlpatterns = [
     path("openapi.yaml", SpectacularAPIView.as_view()),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
     path("redoc", SpectacularRedocView.as_view(url_name="openapi")),
+    path("admin/password_change/", admin.site.admin_view(own_account.password_change)),
+    path(
+        "admin/second-factor/",
+        admin.site.admin_view(own_account.second_factor_page),
+        name="second_factor",
+    ),
     path("admin/", admin.site.urls),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),

@@ -7,6 +7,7 @@ class TeamsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from teams import roles  # noqa: PLC0415 - models are not there any sooner
+        from teams import roles, sign_in  # noqa: PLC0415 - models are not there any sooner
 
         post_migrate.connect(roles.grant, dispatch_uid="teams.roles.grant")
+        sign_in.listen()

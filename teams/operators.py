@@ -22,8 +22,9 @@ from django.utils.crypto import constant_time_compare
 
 from saas_litellm.base import audit, clock, encryption
 from saas_litellm.base.refusals import Forbidden, Invalid, NotFound, Unauthenticated
-from teams import roles
+from teams import roles, sessions
 from teams.models import OperatorKey, User
+from teams.sessions import Standing
 
 PREFIX = "slo_"
 _SHAPE = re.compile(r"slo_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -167,7 +168,15 @@ def of_session(session_key: str) -> Operator:
         raise Unauthenticated
     if not constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
         raise Unauthenticated
-    return signed_in(user)
+    operator = signed_in(user)
+    match sessions.standing(session, user):
+        case Standing.OVER:
+            raise Unauthenticated("This session has ended: sign in again.")
+        case Standing.UNVERIFIED:
+            raise Unauthenticated("Sign in again, with the code of your second factor.")
+        case Standing.UNENROLLED:
+            raise Unauthenticated("Set up a second factor in the admin first.")
+    return operator
 
 
 def _staff(user: User) -> User:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
@@ -16,7 +16,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from saas_litellm.base import audit
 from saas_litellm.base.admin import Audited, RefusalsShown, actor
-from teams import roles, staff
+from teams import roles, second_factor, staff
 from teams.models import User
 
 admin.site.unregister(Group)
@@ -94,6 +94,7 @@ class UserAdmin(RefusalsShown, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin)
         ("Rights", {"fields": ("is_staff", "groups")}),
     )
     readonly_fields = ("last_login", "date_joined")
+    actions = ("reset_second_factor",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         found: QuerySet[User] = super().get_queryset(request)
@@ -119,6 +120,17 @@ class UserAdmin(RefusalsShown, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin)
             user = User.objects.get(pk=id)
             audit.record(actor=actor(request), action="user.password", target=f"user:{user}")
         return answer
+
+    @admin.action(description="Reset the second factor", permissions=["change"])
+    def reset_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            if user == request.user or not _may_touch(request, user):
+                text = f"{user}: your own on its own page, and nobody's beyond your rights."
+                self.message_user(request, text, messages.ERROR)
+                continue
+            had = second_factor.reset(user=user, actor=actor(request))
+            said = "has no second factor any more" if had else "had no second factor"
+            self.message_user(request, f"{user} {said}.", messages.SUCCESS)
 
     @admin.display(description="Roles")
     def roles(self, user: User) -> str:

@@ -96,6 +96,7 @@ ACTIONS: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "share_wallet"): MONEY,
     ("teams.team", "suspend"): ADMINS,
     ("teams.user", "delete_selected"): OWNERS,
+    ("teams.user", "reset_second_factor"): OWNERS,
 }
 # The pages of one object (or of a list) beside Django's own, by the model's admin and attribute.
 OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
