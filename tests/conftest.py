@@ -17,13 +17,20 @@ import httpx
 import pytest
 import uvicorn
 from django.db import connection
+from django.test import TransactionTestCase
 
 from billing import plans
 from saas_litellm.base import clock
 from saas_litellm.base.limiter import limiter
+from tests import emptying
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _empty_quickly() -> None:
+    TransactionTestCase._fixture_teardown = emptying.empty
 
 
 @pytest.fixture(autouse=True)
