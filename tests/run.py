@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests import browser
+
 # Fixed values for tests alone.
 SECRETS = {
     "SAAS_READ_LOCAL_ENV": "0",
@@ -32,6 +34,7 @@ SECRETS = {
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 only if everything that had to run passed."""
+    _find_browser()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         embedded = {"DATABASE_URL": f"sqlite:///{folder}/db.sqlite3", "REDIS_URL": ""}
         status = _pytest("embedded: SQLite", embedded, arguments)
@@ -54,6 +57,21 @@ def _pytest(title: str, environment: dict[str, str], arguments: list[str]) -> in
     return subprocess.run(
         command, env={**os.environ, **SECRETS, **environment}, check=False
     ).returncode
+
+
+def _find_browser() -> None:
+    """Chromium, from Debian's packages where that can be; its tests fail without it when CI=true."""
+    if browser.binary() is not None:
+        return
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        print("Installing Chromium for the tests in a browser ...", flush=True)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "chromium"],
+            check=False,
+            stdout=subprocess.DEVNULL,
+        )
+    if browser.binary() is None:
+        print("\n!!! NOT RUN in a browser: no Chromium here; set CHROMIUM !!!", flush=True)
 
 
 @contextmanager
