@@ -332,6 +332,6 @@ LOGGING = {
     }
     | {
         name: {"level": "WARNING"}
-        for name in ("anthropic", "aiohttp", "httpcore", "httpx", "openai", "redis")
+        for name in ("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis")
     },
 }

@@ -151,7 +151,8 @@ def test_a_credential_is_audited_without_its_secret(olga: Client) -> None:
     assert olga.post(f"{BASE}/providercredential/add/", form).status_code == 302
     made = entry("credential.create")
     assert (made.after["secret_ciphertext"], made.after["extra"]) == (audit.HIDDEN, audit.HIDDEN)
-    path = f"{BASE}/providercredential/1/change/"
+    pk = credentials.ProviderCredential.objects.get().pk
+    path = f"{BASE}/providercredential/{pk}/change/"
     olga.post(path, {**form, "secret": "", "api_base": "https://x.example"})
     moved = entry("credential.replace")
     assert (moved.before, moved.after) == ({"api_base": ""}, {"api_base": "https://x.example"})
