@@ -38,6 +38,8 @@ def _forget_plans(settings: Any) -> None:
     """Rows of a plan version never change in life, but a test's database forgets them."""
     plans.load.cache_clear()
     settings.SECURE_SSL_REDIRECT = False
+    # A password is slow to hash on purpose, which proves nothing here.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

@@ -234,8 +234,8 @@ def test_the_books_agree_after_every_step_of_any_story(monkeypatch: Any) -> None
     run_state_machine_as_test(
         Business,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
+            max_examples=40,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
