@@ -2,7 +2,7 @@
 
 Embedded first (SQLite, memory), then PostgreSQL + Redis: those that TEST_DATABASE_URL and
 TEST_REDIS_URL name, else what answers on the standard ports, else throw-away servers started from
-installed binaries. What could not run is said loudly; with CI=true it is a failure.
+installed binaries. Tests marked ``any_database`` run once, embedded. What could not run is said loudly; with CI=true it is a failure.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main(arguments: list[str]) -> int:
         redis = servers.enter_context(_redis(Path(folder)))
         if database and redis:
             production = {"DATABASE_URL": database, "REDIS_URL": redis}
-            return status or _pytest("production: PostgreSQL + Redis", production, arguments)
+            # Those were run just now.
+            rest = ["-m", "not any_database", *arguments]
+            return status or _pytest("production: PostgreSQL + Redis", production, rest)
     missing = [name for name, url in (("PostgreSQL", database), ("Redis", redis)) if not url]
     print(
         f"\n!!! NOT RUN on PostgreSQL + Redis: no {' and no '.join(missing)} here !!!", flush=True

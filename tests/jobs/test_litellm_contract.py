@@ -19,6 +19,8 @@ from teams import cost_map
 from tests.conftest import ROOT, wait_until
 from tests.providers.server import ProviderServer, Reply, anthropic_frames, openai_frames
 
+pytestmark = pytest.mark.any_database
+
 ASK = [{"role": "user", "content": "hi"}]
 FULL = {"include_usage": True}
 

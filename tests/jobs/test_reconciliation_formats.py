@@ -23,6 +23,8 @@ from tests.jobs.reconciling import (
     export,
 )
 
+pytestmark = pytest.mark.any_database
+
 
 def figures(name: str) -> list[tuple[str, str, int | None, int | None]]:
     return [

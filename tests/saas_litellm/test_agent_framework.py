@@ -29,6 +29,8 @@ from tests.conftest import Live
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
+pytestmark = pytest.mark.any_database
+
 QUIET = RunConfig(tracing_disabled=True)
 TOOL = Reply(tool={"name": "weather", "input": {"city": "Bern"}}, finish_reason="tool_calls")
 # 100 tokens in at 10 USD a million and 20 out at 30: 1,600 micro-USD, at 10 credits a USD.

@@ -15,10 +15,13 @@ from tests import browser, factories, work
 from tests.conftest import Live
 from tests.teams.test_roles import person
 
-pytestmark = pytest.mark.skipif(
-    browser.binary() is None and os.environ.get("CI") != "true",
-    reason="NOT RUN: no Chromium here; install it, or name it with CHROMIUM",
-)
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.skipif(
+        browser.binary() is None and os.environ.get("CI") != "true",
+        reason="NOT RUN: no Chromium here; install it, or name it with CHROMIUM",
+    ),
+]
 SIZES = pytest.mark.parametrize(
     ("size", "is_dark"),
     [(browser.LAPTOP, False), (browser.LAPTOP, True), (browser.PHONE, False)],

@@ -19,6 +19,8 @@ from teams import operators
 from teams.models import User
 from tests.conftest import ROOT, Live
 
+pytestmark = pytest.mark.any_database
+
 SELLING = (ROOT / "docs/selling.md").read_text()
 SETTINGS = (ROOT / "docs/settings.md").read_text()
 STORIES = dict(re.findall(r"```(\w+) story\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))

@@ -30,7 +30,7 @@ from tests.leaks import ASKS, CALLS, CANCEL, EMBEDDING, MEDIA, OTHERS, Ask, Show
 from tests.providers.server import ProviderServer
 
 UNAVAILABLE = "cannot be served right now"
-pytestmark = pytest.mark.usefixtures("fresh_limits")
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("fresh_limits")]
 
 
 @dataclass

@@ -21,6 +21,8 @@ from tests.conftest import Live, wait_until
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
+pytestmark = pytest.mark.any_database
+
 Program = Callable[..., list[Any]]
 
 
