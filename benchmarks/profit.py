@@ -1,7 +1,8 @@
-"""Profit reports at size, on one PostgreSQL: `python -m benchmarks.profit [calls]`.
+"""Profit reports at size, on one PostgreSQL: `python -m benchmarks.profit [calls] [teams]`.
 
 Fills a scratch database with calls (a million by default) in a tenth as many jobs of 200 teams
-over 60 days, and times reports of 30 days from the work itself and from kept days.
+over 60 days, and times reports of 30 days from the work itself and from kept days, and what the
+admin's overview gathers for its page.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 
 from benchmarks import scratch
 
-TEAMS, DAYS = 200, 60
+DAYS = 60
 GROUPS = (None, "team", "organization", "job_type", "alias", "day", "month", "job")
 
 
-def main(calls: int) -> int:
+def main(calls: int, teams: int) -> int:
     with scratch.database() as url:
         scratch.set_up(url)
-        _fill(calls)
+        _fill(calls, teams)
         from jobs import profit, rollups
         from saas_litellm.base import clock
 
@@ -36,10 +37,33 @@ def main(calls: int) -> int:
         for group in GROUPS:
             kept = _timed(lambda g=group: profit.report(**span, group_by=g))
             print(f"{group or 'nothing':>14} {raw[group]:>12.3f} {kept:>13.3f}")
+        _overview()
         from django.db import connection
 
         connection.close()
     return 0
+
+
+def _overview() -> None:
+    from django.db import connection
+    from django.test import RequestFactory
+    from django.test.utils import CaptureQueriesContext
+
+    from billing import runway
+    from saas_litellm.dashboard import home
+    from teams.models import User
+
+    _, pacing = _once(runway.keep_paces)
+    print(f"paces of all accounts: {pacing:.1f} s")
+    request = RequestFactory().get("/admin/")
+    request.user = User.objects.create_superuser("bench", password=None)
+    for period in ("today", "7d", "30d", "month"):
+        request.GET = request.GET.copy()
+        request.GET["period"] = period
+        seconds = _timed(lambda: home.context(request, {}))
+        with CaptureQueriesContext(connection) as queries:
+            home.context(request, {})
+        print(f"overview, {period:>6}: {seconds:.3f} s, {len(queries)} queries")
 
 
 def _once(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -53,7 +77,7 @@ def _timed(work: Callable[[], Any]) -> float:
     return sorted(_once(work)[1] for _ in range(3))[1]
 
 
-def _fill(calls: int) -> None:
+def _fill(calls: int, team_count: int) -> None:
     from django.core.management import call_command
     from django.db import connection
 
@@ -63,7 +87,9 @@ def _fill(calls: int) -> None:
 
     organizations = [Organization(slug=f"o{n}", name="o") for n in range(20)]
     Organization.objects.bulk_create(organizations)
-    teams = [Team(slug=f"t{n}", name="t", organization=organizations[n % 20]) for n in range(TEAMS)]
+    teams = [
+        Team(slug=f"t{n}", name="t", organization=organizations[n % 20]) for n in range(team_count)
+    ]
     Team.objects.bulk_create(teams)
     Alias.objects.bulk_create([Alias(name=f"a{n}") for n in range(5)])
     account_id = ledger.account_of(teams[0]).pk
@@ -74,7 +100,7 @@ def _fill(calls: int) -> None:
         "alias": Alias.objects.order_by("pk")[0].pk,
         "account": account_id,
         "version": plans.ensure_preset("consumption_usd").pk,
-        "teams": TEAMS,
+        "teams": team_count,
         "seconds": DAYS * 86_400,
     }
     with connection.cursor() as cursor:
@@ -124,4 +150,5 @@ FROM (SELECT job_id, sum(charged_nanocredits) charged, sum(price_nano_usd) price
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))
+    given = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*given, *(1_000_000, 200)[len(given) :]))

@@ -2,7 +2,8 @@
 
 Embedded first (SQLite, memory), then PostgreSQL + Redis: those that TEST_DATABASE_URL and
 TEST_REDIS_URL name, else what answers on the standard ports, else throw-away servers started from
-installed binaries. Tests marked ``any_database`` run once, embedded. What could not run is said loudly; with CI=true it is a failure.
+installed binaries. Tests marked ``any_database`` run once, embedded. What could not run is said
+loudly; with CI=true it is a failure.
 """
 
 from __future__ import annotations
