@@ -16,6 +16,8 @@ from corsheaders.defaults import default_headers
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from saas_litellm import content_policy
+
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -143,6 +145,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "channels",
+    "csp",
     "axes",
     "django_otp",
     "django_otp.plugins.otp_totp",
@@ -158,6 +161,7 @@ MIDDLEWARE = [
     "saas_litellm.errors.ErrorMiddleware",
     "saas_litellm.base.addresses.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "saas_litellm.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -236,6 +240,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 
 # --- Browsers --------------------------------------------------------------------------------
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": content_policy.STRICT}
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/(api|v1)/"
 CORS_ALLOW_HEADERS = [

@@ -4,7 +4,7 @@ from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularJSONAPIView,
     SpectacularRedocView,
-    SpectacularSwaggerView,
+    SpectacularSwaggerSplitView,
 )
 
 from saas_litellm import errors, health
@@ -18,7 +18,7 @@ urlpatterns = [
     path("v1/", include("jobs.v1_urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("openapi.yaml", SpectacularAPIView.as_view()),
-    path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi")),
     path("redoc", SpectacularRedocView.as_view(url_name="openapi")),
     path("admin/password_change/", admin.site.admin_view(own_account.password_change)),
     path(
