@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 LAPTOP, PHONE = (1366, 900), (375, 800)
 # The last three keep Chromium from calling home.
@@ -56,6 +57,102 @@ def look(
         return thread.submit(_look, url, cookies, size, is_dark, act).result()
 
 
+def crawl(url: str, *, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, Seen]:
+    """Every page that the admin's side bar leads to, and the first object of each list, by path."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_crawl, url, cookies, is_axe_asked).result()
+
+
+def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, Seen]:
+    found: dict[str, Seen] = {}
+    with sync_playwright() as playwright, _opened(playwright, url, cookies) as page:
+        waiting = ["/admin/"]
+        while waiting:
+            path = waiting.pop(0)
+            if path in found:
+                continue
+            seen = found[path] = Seen()
+            forget = _watch(page, seen, url)
+            page.goto(url + path)
+            waiting += page.eval_on_selector_all(
+                "#nav-sidebar a[href^='/admin/'], #result_list tbody tr:first-child th a",
+                "links => links.map(link => link.getAttribute('href'))",
+            )
+            if is_axe_asked:
+                seen.serious = _serious(page)
+            seen.is_scrolled_sideways = _is_scrolled_sideways(page)
+            forget()
+    return found
+
+
+@contextmanager
+def _opened(
+    playwright: Playwright,
+    url: str,
+    cookies: dict[str, str],
+    size: tuple[int, int] = LAPTOP,
+    is_dark: bool = False,
+) -> Iterator[Page]:
+    chromium = playwright.chromium.launch(executable_path=binary(), args=FLAGS)
+    context = chromium.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if is_dark else "light",
+    )
+    origin = _origin(url)
+    context.add_cookies(
+        [{"name": name, "value": value, "url": origin} for name, value in cookies.items()]
+    )
+    yield context.new_page()
+    chromium.close()
+
+
+def _watch(page: Page, seen: Seen, url: str) -> Callable[[], None]:
+    """Note what goes wrong on the page from now on; returns what ends that."""
+    origin = _origin(url)
+
+    def console(said: Any) -> None:
+        if said.type == "error":
+            seen.errors.append(said.text)
+
+    def error(raised: Any) -> None:
+        seen.errors.append(str(raised))
+
+    def request(asked: Any) -> None:
+        if not asked.url.startswith((origin, origin.replace("http", "ws", 1), "data:")):
+            seen.foreign.append(asked.url)
+
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "console": console,
+        "pageerror": error,
+        "request": request,
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+
+    def forget() -> None:
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+
+    return forget
+
+
+def _serious(page: Page) -> list[str]:
+    return [
+        f"{finding['id']}: {node['html'][:120]}"
+        for finding in Axe().run(page).response["violations"]
+        if finding["impact"] in {"serious", "critical"}
+        for node in finding["nodes"]
+    ]
+
+
+def _is_scrolled_sideways(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/")[:3])
+
+
 def _look(
     url: str,
     cookies: dict[str, str],
@@ -64,34 +161,10 @@ def _look(
     act: Callable[[Page], Any] | None,
 ) -> Seen:
     seen = Seen()
-    origin = "/".join(url.split("/")[:3])
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=binary(), args=FLAGS)
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if is_dark else "light",
-        )
-        context.add_cookies(
-            [{"name": name, "value": value, "url": origin} for name, value in cookies.items()]
-        )
-        page = context.new_page()
-        page.on("console", lambda said: said.type == "error" and seen.errors.append(said.text))
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on(
-            "request",
-            lambda asked: asked.url.startswith((origin, "data:")) or seen.foreign.append(asked.url),
-        )
+    with sync_playwright() as playwright, _opened(playwright, url, cookies, size, is_dark) as page:
+        _watch(page, seen, url)
         page.goto(url, wait_until="networkidle")
         seen.found = act(page) if act else None
-        findings = Axe().run(page).response["violations"]
-        seen.serious = [
-            f"{finding['id']}: {node['html'][:120]}"
-            for finding in findings
-            if finding["impact"] in {"serious", "critical"}
-            for node in finding["nodes"]
-        ]
-        seen.is_scrolled_sideways = page.evaluate(
-            "document.documentElement.scrollWidth > window.innerWidth"
-        )
-        chromium.close()
+        seen.serious = _serious(page)
+        seen.is_scrolled_sideways = _is_scrolled_sideways(page)
     return seen

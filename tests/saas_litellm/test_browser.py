@@ -74,3 +74,29 @@ def test_the_overview_opens_by_keyboard_for_a_viewer(shop: Live) -> None:
     seen = browser.look(f"{shop.url}/admin/", cookies=cookie_of("viewer"), act=go)
     assert seen.found == "Today"
     assert (seen.errors, seen.serious) == ([], [])
+
+
+def test_an_owner_finds_every_page_well(shop: Live) -> None:
+    seen = browser.crawl(shop.url, cookies=cookie_of("owner"), is_axe_asked=True)
+    assert len(seen) > 40
+    assert faults(seen) == {}
+
+
+@pytest.mark.parametrize("role", ["finance", "support", "viewer"])
+def test_everybody_else_meets_no_error(shop: Live, role: str) -> None:
+    seen = browser.crawl(shop.url, cookies=cookie_of(role), is_axe_asked=False)
+    assert len(seen) > 20
+    assert faults(seen) == {}
+
+
+def faults(seen: dict[str, browser.Seen]) -> dict[str, list[str]]:
+    found = {
+        path: [
+            *page.errors,
+            *page.foreign,
+            *page.serious,
+            *["sideways"] * page.is_scrolled_sideways,
+        ]
+        for path, page in seen.items()
+    }
+    return {path: lines for path, lines in found.items() if lines}
