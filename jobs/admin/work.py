@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from jobs import admin_profit, admin_reconciliation, closing, payloads, refunds
+from jobs import closing, payloads, refunds
 from jobs.models import Attempt, Call, CostLine, Job
 from saas_litellm.base.admin import (
     AmountField,
@@ -24,8 +24,6 @@ from saas_litellm.base.admin import (
 )
 from saas_litellm.base.money import from_nano
 from teams import operators
-
-__all__ = ["admin_profit", "admin_reconciliation"]
 
 
 class RefundForm(PageForm):
