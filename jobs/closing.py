@@ -51,7 +51,10 @@ def close(
         }
         if metadata:
             changes["metadata"] = lifecycle.merged_metadata(job, metadata)
-        if not lifecycle.close_row(job=job, status=status, changes=changes, reason=error_message):
+        is_closed = lifecycle.close_row(
+            job=job, status=status, changes=changes, reason=error_message, actor=actor
+        )
+        if not is_closed:
             job.refresh_from_db()
             if job.status == status:
                 return job
