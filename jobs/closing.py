@@ -81,6 +81,29 @@ def close(
     return job
 
 
+def cancel(*, job: Job, reason: str, actor: str) -> Job:
+    """An operator ends a running job; what its calls were charged stands, as its plan says.
+
+    Its running calls stop by themselves and settle what they delivered. A second time changes
+    nothing. Raises JobClosed for one that ended otherwise.
+    """
+    with transaction.atomic():
+        lifecycle.lock(job.pk)
+        job.refresh_from_db()
+        was = job.status
+        closed = close(job=job, status=Status.CANCELLED, actor=actor, error_message=reason)
+        if was != Status.CANCELLED:
+            audit.record(
+                actor=actor,
+                action="job.cancel",
+                target=f"job:{job.pk}",
+                reason=reason,
+                before={"status": was},
+                after={"status": closed.status},
+            )
+    return closed
+
+
 def close_single(job: Job, *, actor: str) -> Job:
     """End a job that was made for one call: completed if it delivered anything, else failed.
 

@@ -1,5 +1,5 @@
 """The work in the admin: jobs and their calls, profit, reconciliation with providers' bills."""
 
-from jobs.admin import profit, reconciliation, work
+from jobs.admin import calls, profit, reconciliation, work
 
-__all__ = ["profit", "reconciliation", "work"]
+__all__ = ["calls", "profit", "reconciliation", "work"]

@@ -1,93 +1,82 @@
+"""Jobs in the admin: the list, a job's page, and what an operator may do with one."""
+
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
-from unfold.admin import TabularInline
-from unfold.widgets import UnfoldAdminTextInputWidget
+from django.shortcuts import get_object_or_404
 
-from jobs import closing, payloads, refunds
-from jobs.models import Attempt, Call, CostLine, Job
-from saas_litellm.base.admin import (
-    AmountField,
-    PageForm,
-    ReadOnlyAdmin,
-    actor,
-    credits_of,
-    form_page,
-    object_page,
-    permitted,
-)
-from saas_litellm.base.money import from_nano
+from jobs import closing, refunds, search
+from jobs.admin import pages
+from jobs.admin.filters import JobFilter
+from jobs.admin.lists import LongList, ReasonForm, RefundForm, id_of, page_of
+from jobs.models import Job
+from saas_litellm.base import shown
+from saas_litellm.base.admin import actor, credits_of, form_page, object_page, permitted
 from teams import operators
 
 
-class RefundForm(PageForm):
-    credits = AmountField(required=False, help_text="Empty: all that is left.")
-    reason = forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500)
-
-
-class WaiveForm(PageForm):
-    reason = forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500)
-
-
-class CallInline(TabularInline):  # type: ignore[misc] # unfold is untyped
-    model = Call
-    extra = 0
-    can_delete = False
-    show_change_link = True
-    fields = (
-        "alias",
-        "status",
-        "total_tokens",
-        "latency_ms",
-        "credits",
-        "provider_cost",
-        "error_code",
-    )
-    readonly_fields = fields
-
-    def has_add_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        return False
-
-    @admin.display
-    def credits(self, call: Call) -> str:
-        return f"{from_nano(call.charged_nanocredits)}"
-
-    @admin.display(description="Provider cost, USD")
-    def provider_cost(self, call: Call) -> str:
-        return f"{from_nano(call.provider_cost_nano_usd)}"
-
-
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(LongList):
     list_display = (
         "created_at",
         "team",
         "job_type",
         "status",
+        "user_id",
         "credits",
         "price",
         "provider_cost",
         "margin",
     )
-    list_filter = ("status", "job_type")
     list_select_related = ("team",)
-    search_fields = ("id", "team__slug", "job_type", "user_id", "external_task_id")
-    date_hierarchy = "created_at"
-    inlines = (CallInline,)
-    readonly_fields = ("credits", "price", "provider_cost", "margin")
-    actions_detail = ("refund", "waive")
+    filter_class = JobFilter
+    shortcuts = (
+        ("All", ""),
+        ("Running", "status=open"),
+        ("Failed", "status=failed"),
+        ("Loss-making", "losing=on"),
+    )
+    search_help_text = "id, team, task id, end user, job type"
+    sortable_by = ("created_at", "provider_cost")
+    fields = ("id",)
+    change_form_template = "admin/jobs/job.html"
+    actions_detail = ("refund", "cancel", "waive")
     has_refund_permission = permitted("jobs.refund_job")
-    has_waive_permission = permitted("jobs.change_job")
+    has_cancel_permission = has_waive_permission = permitted("jobs.change_job")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        return (search.jobs_named(queryset, search_term) if search_term else queryset), False
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Only what can be done with the job as it is; the pages themselves say why not."""
+        job = Job.objects.filter(pk=id_of(object_id)).first()
+        if job is None:
+            return []
+        fitting = {"cancel", "waive"} if job.is_open else set()
+        if not job.is_open and job.net_nanocredits > 0:
+            fitting.add("refund")
+        offered = super().get_actions_detail(request, object_id)
+        return [act for act in offered if act.action_name.rpartition("_")[2] in fitting]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        more = {}
+        job_id = id_of(object_id)
+        if job_id is not None and request.user.has_perm("jobs.view_job"):
+            more = pages.of_job(job_id, request.user)
+        return super().change_view(  # type: ignore[no-any-return]
+            request, object_id, form_url, {**more, **(extra_context or {})}
+        )
 
     @object_page(description="Refund", path="refund", permission="refund")
     def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        job = get_object_or_404(Job, pk=object_id)
+        job = get_object_or_404(Job.objects.select_related("team"), pk=object_id)
 
         def act(given: dict[str, Any]) -> str:
             entries = refunds.refund_job(
@@ -104,9 +93,29 @@ class JobAdmin(ReadOnlyAdmin):
             self,
             request,
             form_class=RefundForm,
-            title=f"Refund {job.job_type} of {job.team}",
+            title=f"Refund {job.job_type} of {job.team}: {credits_of(job.net_nanocredits)} left",
             button="Refund",
             act=act,
+            back=page_of(job),
+        )
+
+    @object_page(description="Cancel", path="cancel", permission="cancel")
+    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What its calls were charged stands, as its plan says; running calls stop."""
+        job = get_object_or_404(Job.objects.select_related("team__organization"), pk=object_id)
+
+        def act(given: dict[str, Any]) -> str:
+            closed = closing.cancel(job=job, reason=given["reason"], actor=actor(request))
+            return f"Cancelled. {credits_of(closed.net_nanocredits)} credits stay charged."
+
+        return form_page(
+            self,
+            request,
+            form_class=ReasonForm,
+            title=f"Cancel {job.job_type} of {job.team}; it pays for what it got",
+            button="Cancel the job",
+            act=act,
+            back=page_of(job),
         )
 
     @object_page(description="Fail, uncharged", path="waive", permission="waive")
@@ -126,78 +135,25 @@ class JobAdmin(ReadOnlyAdmin):
         return form_page(
             self,
             request,
-            form_class=WaiveForm,
+            form_class=ReasonForm,
             title=f"Cancel {job.job_type} of {job.team} and charge nothing",
             button="Cancel it, uncharged",
             act=act,
+            back=page_of(job),
         )
 
-    @admin.display(ordering="charged_nanocredits")
+    @admin.display
     def credits(self, job: Job) -> str:
-        return f"{from_nano(job.charged_nanocredits)}"
+        return shown.credit_amount(job.net_nanocredits)
 
-    @admin.display(ordering="price_nano_usd", description="Price, USD")
+    @admin.display(description="Price")
     def price(self, job: Job) -> str:
-        return f"{from_nano(job.price_nano_usd)}"
+        return shown.usd(job.price_nano_usd - job.refunded_nano_usd)
 
-    @admin.display(ordering="provider_cost_nano_usd", description="Provider cost, USD")
+    @admin.display(ordering="provider_cost_nano_usd", description="Provider cost")
     def provider_cost(self, job: Job) -> str:
-        return f"{from_nano(job.provider_cost_nano_usd)}"
+        return shown.usd(job.provider_cost_nano_usd)
 
-    @admin.display(description="Margin, USD")
+    @admin.display(description="Margin")
     def margin(self, job: Job) -> str:
-        return f"{from_nano(job.margin_nano_usd)}"
-
-
-class AttemptInline(TabularInline):  # type: ignore[misc] # unfold is untyped
-    model = Attempt
-    extra = 0
-    can_delete = False
-    fields = ("number", "deployment", "started_at", "ended_at", "failure", "failure_detail")
-    readonly_fields = fields
-
-    def has_add_permission(self, request: HttpRequest, obj: Call | None = None) -> bool:
-        return False
-
-
-@admin.register(Call)
-class CallAdmin(ReadOnlyAdmin):
-    list_display = (
-        "created_at",
-        "team",
-        "alias",
-        "status",
-        "total_tokens",
-        "usage_source",
-        "error_code",
-    )
-    list_filter = ("status", "usage_source", "alias")
-    list_select_related = ("team", "alias")
-    search_fields = ("id", "job__id", "team__slug", "purpose")
-    inlines = (AttemptInline,)
-    actions_detail = ("payload",)
-    has_payload_permission = permitted("jobs.view_payload")
-
-    @object_page(description="Prompt and answer", path="payload", permission="payload")
-    def payload(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Each look at what is kept leaves an audit row."""
-        call = get_object_or_404(Call.objects.select_related("team"), pk=object_id)
-        content = payloads.look(call, actor=actor(request))
-        parts = {name: json.dumps(part, indent=2) for name, part in (content or {}).items()}
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Prompt and answer of call {call}",
-            "parts": parts,
-        }
-        return render(request, "admin/jobs/payload.html", context)
-
-
-@admin.register(CostLine)
-class CostLineAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "call", "kind", "usd")
-    list_filter = ("kind",)
-    list_select_related = ("call",)
-
-    @admin.display(description="USD")
-    def usd(self, line: CostLine) -> str:
-        return f"{from_nano(line.amount_nano_usd)}"
+        return pages.margin(job.margin_nano_usd)
