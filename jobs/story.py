@@ -6,7 +6,7 @@ The number of queries does not grow with the job; of a very long one the first c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from uuid import UUID
@@ -153,7 +153,7 @@ def _calls(job: Job, found: Sequence[Call]) -> list[CallTold]:
     ]
 
 
-def _by_call(attempts: Sequence[Attempt]) -> Mapping[UUID, list[Attempt]]:
+def _by_call(attempts: Iterable[Attempt]) -> Mapping[UUID, list[Attempt]]:
     by_call: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         by_call[attempt.call_id].append(attempt)

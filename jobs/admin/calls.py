@@ -104,7 +104,8 @@ class CallAdmin(LongList):
         return (search.calls_named(queryset, search_term) if search_term else queryset), False
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        call = Call.objects.filter(pk=id_of(object_id)).first()
+        call_id = id_of(object_id)
+        call = Call.objects.filter(pk=call_id).first() if call_id else None
         if call is None:
             return []
         fitting = set()

@@ -54,7 +54,8 @@ class JobAdmin(LongList):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         """Only what can be done with the job as it is; the pages themselves say why not."""
-        job = Job.objects.filter(pk=id_of(object_id)).first()
+        job_id = id_of(object_id)
+        job = Job.objects.filter(pk=job_id).first() if job_id else None
         if job is None:
             return []
         fitting = {"cancel", "waive"} if job.is_open else set()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.utils.functional import cached_property
 
 MOST = 10_000
@@ -16,7 +17,8 @@ class BoundedPaginator(Paginator[Any]):
     @cached_property
     def _counted(self) -> int:
         # Without the order: any MOST + 1 of them will do.
-        return int(self.object_list.order_by()[: MOST + 1].count())  # type: ignore[union-attr]
+        rows = cast("QuerySet[Any]", self.object_list)
+        return rows.order_by()[: MOST + 1].count()
 
     @cached_property
     def count(self) -> int:
