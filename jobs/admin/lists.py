@@ -33,6 +33,7 @@ class LongList(ReadOnlyAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    list_max_show_all = 0
     list_filter_submit = True
     list_before_template = "admin/jobs/list_before.html"
     # The box itself; search.py decides what is asked.
@@ -46,9 +47,9 @@ class LongList(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         form = self.filter_class.of(request.GET)
         asked = [
-            (form.fields[name].label or name.replace("_", " ").capitalize(), request.GET[name])
-            for name in form.fields
-            if request.GET.get(name)
+            (bound.label, "yes" if isinstance(bound.field, forms.BooleanField) else bound.value())
+            for bound in form
+            if request.GET.get(bound.name)
         ]
         query = request.GET.urlencode()
         return super().changelist_view(  # type: ignore[no-any-return]
