@@ -47,6 +47,12 @@ class JobAdmin(LongList):
     has_refund_permission = permitted("jobs.refund_job")
     has_cancel_permission = has_waive_permission = permitted("jobs.change_job")
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Newest first; the dearest first where a cost is asked for, which its index has in order."""
+        if request.GET.get("cost_from") or request.GET.get("cost_to"):
+            return ("-provider_cost_nano_usd", "-id")
+        return ("-created_at", "-id")
+
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[Any, bool]:

@@ -371,7 +371,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
-            index=models.Index(fields=['provider_cost_nano_usd'], name='job_cost'),
+            index=models.Index(fields=['-provider_cost_nano_usd', '-id'], name='job_cost'),
         ),
         migrations.AddIndex(
             model_name='job',

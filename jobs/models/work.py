@@ -146,7 +146,7 @@ class Job(models.Model):
             models.Index(
                 fields=["external_task_id"], condition=~Q(external_task_id=""), name="job_of_task"
             ),
-            models.Index(fields=["provider_cost_nano_usd"], name="job_cost"),
+            models.Index(fields=["-provider_cost_nano_usd", "-id"], name="job_cost"),
             models.Index(fields=["-created_at", "-id"], condition=LOSING, name="job_losing"),
         ]
 
