@@ -21,7 +21,7 @@ from django.db.models.fields.json import KeyTransform
 from jobs.facts import midnight
 from jobs.models import Call, Job
 from jobs.models.work import LOSING, SLOW_MS
-from teams.models import Team
+from teams.models import Alias, Team
 
 OPEN = "open"
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -93,7 +93,7 @@ def calls(rows: QuerySet[Call], asked: CallsAsked) -> QuerySet[Call]:
     if asked.team:
         rows = rows.filter(team=_team(asked.team))
     if asked.alias:
-        rows = rows.filter(alias__name=asked.alias)
+        rows = rows.filter(alias=_alias(asked.alias))
     if asked.status:
         rows = rows.filter(_usual("status", asked.status, usual=Call.Status.SETTLED))
     if asked.error:
@@ -144,6 +144,10 @@ def _id(column: str, name: str) -> Q:
 
 def _team(slug: str) -> int | None:
     return Team.objects.filter(slug=slug).values_list("pk", flat=True).first()
+
+
+def _alias(name: str) -> int | None:
+    return Alias.objects.filter(name=name).values_list("pk", flat=True).first()
 
 
 def _usual(column: str, value: str, *, usual: str = "") -> Q:
