@@ -158,7 +158,7 @@ class CallAdmin(LongList):
     @admin.display(description="Job")
     def its_job(self, call: Call) -> str:
         return format_html(
-            '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>',
+            '<a href="{}" class="row-link">{}</a>',
             reverse("admin:jobs_job_change", args=[call.job_id]),
             call.job_id,
         )

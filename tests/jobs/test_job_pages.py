@@ -115,10 +115,10 @@ def test_the_page_tells_the_story(team: Team, clock: Clock) -> None:
     job = job_with_everything(team, clock)
     shown = text_of(page(signed_in_now(), job))
     for words in (
-        "failed, rate_limited (429) after 0 ms : come back later",
+        "failed, rate_limited (429) after 0 ms: come back later",
         "then chat → demo/echo: answered",
         "failed, abandoned",
-        "2026-03-10 12:00:00",
+        "2026-03-10 00:00:00",
         "completed test",
         "team:alice",
         "contract: at least 1 credits a completed job",
