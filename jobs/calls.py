@@ -331,7 +331,8 @@ def _result(outcome: Outcome, cost: int, charge: ledger.Charge) -> dict[str, Any
 
 def _finish_attempt(call: Call, attempt: Attempt, outcome: Outcome, cost: int) -> None:
     Attempt.objects.filter(pk=attempt.pk).update(
-        ended_at=call.finished_at,
+        # A failed attempt ends while its call goes on.
+        ended_at=call.finished_at or clock.now(),
         provider_request_id=outcome.provider_request_id[:200],
         failure=outcome.failure,
         failure_status=outcome.failure_status,

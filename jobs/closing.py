@@ -51,7 +51,10 @@ def close(
         }
         if metadata:
             changes["metadata"] = lifecycle.merged_metadata(job, metadata)
-        if not lifecycle.close_row(job=job, status=status, changes=changes, reason=error_message):
+        is_closed = lifecycle.close_row(
+            job=job, status=status, changes=changes, reason=error_message, actor=actor
+        )
+        if not is_closed:
             job.refresh_from_db()
             if job.status == status:
                 return job
@@ -76,6 +79,29 @@ def close(
                 },
             )
     return job
+
+
+def cancel(*, job: Job, reason: str, actor: str) -> Job:
+    """An operator ends a running job; what its calls were charged stands, as its plan says.
+
+    Its running calls stop by themselves and settle what they delivered. A second time changes
+    nothing. Raises JobClosed for one that ended otherwise.
+    """
+    with transaction.atomic():
+        lifecycle.lock(job.pk)
+        job.refresh_from_db()
+        was = job.status
+        closed = close(job=job, status=Status.CANCELLED, actor=actor, error_message=reason)
+        if was != Status.CANCELLED:
+            audit.record(
+                actor=actor,
+                action="job.cancel",
+                target=f"job:{job.pk}",
+                reason=reason,
+                before={"status": was},
+                after={"status": closed.status},
+            )
+    return closed
 
 
 def close_single(job: Job, *, actor: str) -> Job:

@@ -58,6 +58,7 @@ def create(
     is_reserving: bool = False,
     quote: Quote | None = None,
     is_single: bool = False,
+    actor: str = "",
 ) -> Job:
     """Open a job under the team's plan of now, or under its quote's.
 
@@ -107,7 +108,8 @@ def create(
         job.save(force_insert=True)
         if quote is not None:
             _use_quote(quote, job)
-        _record(job.pk, from_status="", to_status=Status.PENDING)
+        by = actor or f"team:{team.slug}"
+        _record(job.pk, from_status="", to_status=Status.PENDING, actor=by)
     return job
 
 
@@ -138,7 +140,7 @@ def reserve(*, job: Job, reservation: Reservation) -> None:
     Raises JobClosed or JobCapExceeded.
     """
     now = clock.now()
-    if job.status == Status.PENDING and _move(job.pk, Status.PENDING, Status.IN_PROGRESS):
+    if job.status == Status.PENDING and _start(job):
         Job.objects.filter(pk=job.pk).update(started_at=now)
     within_credits = (
         Job.objects.filter(pk=job.pk, status=Status.IN_PROGRESS)
@@ -231,7 +233,9 @@ def account_for_attempt(*, job_id: UUID, cost_nano_usd: int) -> None:
     )
 
 
-def close_row(*, job: Job, status: str, changes: Mapping[str, Any], reason: str) -> bool:
+def close_row(
+    *, job: Job, status: str, changes: Mapping[str, Any], reason: str, actor: str
+) -> bool:
     """Compare-and-set to a closed status, in the caller's transaction; False if nothing changed.
 
     Only a cancellation may leave calls running.
@@ -243,7 +247,7 @@ def close_row(*, job: Job, status: str, changes: Mapping[str, Any], reason: str)
         if status != Status.CANCELLED:
             candidates = candidates.filter(in_flight=0)
         if candidates.update(status=status, **changes):
-            _record(job.pk, from_status=from_status, to_status=status, reason=reason)
+            _record(job.pk, from_status=from_status, to_status=status, reason=reason, actor=actor)
             return True
     return False
 
@@ -316,18 +320,27 @@ def _cost_bound(flat: JobPrice | None, quote: Quote | None) -> int | None:
     return quote.worst_cost_nano_usd if quote is not None else None
 
 
-def _move(job_id: UUID, from_status: str, to_status: str) -> bool:
-    if not Job.objects.filter(pk=job_id, status=from_status).update(status=to_status):
+def _start(job: Job) -> bool:
+    moved = Job.objects.filter(pk=job.pk, status=Status.PENDING).update(status=Status.IN_PROGRESS)
+    if not moved:
         return False
-    _record(job_id, from_status=from_status, to_status=to_status)
+    _record(
+        job.pk,
+        from_status=Status.PENDING,
+        to_status=Status.IN_PROGRESS,
+        actor=f"team:{job.team.slug}",
+    )
     return True
 
 
-def _record(job_id: UUID, *, from_status: str, to_status: str, reason: str = "") -> None:
+def _record(
+    job_id: UUID, *, from_status: str, to_status: str, actor: str, reason: str = ""
+) -> None:
     StatusChange.objects.create(
         job_id=job_id,
         from_status=from_status,
         to_status=to_status,
         at=clock.now(),
         reason=reason[:500],
+        actor=actor[:200],
     )

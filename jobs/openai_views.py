@@ -65,6 +65,7 @@ def errand_of(request: HttpRequest, order: Order) -> Errand:
             api_key=caller.api_key,
             job_type=job_type or DEFAULT_JOB_TYPE,
             is_single=True,
+            actor=caller.actor,
         ),
     )
 

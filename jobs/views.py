@@ -49,6 +49,7 @@ def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Jo
         quote=quotes.find(team=caller.team, quote_id=body.quote_id, job_type=body.job_type)
         if body.quote_id
         else None,
+        actor=caller.actor,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from billing import plan_specs, plans
@@ -11,6 +11,7 @@ from billing.plan_specs import VersionSpec
 from jobs import calls, closing, lifecycle
 from jobs.calls import OpenCall, Order, Outcome
 from jobs.models import Call, Job
+from jobs.routing import Candidate
 from jobs.usage import Usage
 from saas_litellm.base import money
 from teams.models import ApiKey, Team
@@ -29,6 +30,9 @@ class Clock:
 
     def set(self, *parts: int) -> None:
         self.moment = datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+    def tick(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
 
 
 def plan(slug: str, **spec: Any) -> PricePlan:
@@ -64,6 +68,25 @@ def finish(
     usage = Usage(prompt_tokens=prompt, completion_tokens=output, cached_tokens=cached)
     outcome = Outcome(usage=usage, latency_ms=1, is_output_delivered=delivered)
     return calls.settle(opened=opened, attempt=calls.dispatch(opened), outcome=outcome)
+
+
+def fail_over(opened: OpenCall, *, prompt: int = 1000, output: int = 0) -> Call:
+    """A call whose first deployment was full, and whose second answered."""
+    first, second = (Candidate(priced=one, api_key=None) for one in opened.resolved.eligible)
+    failed = calls.dispatch(opened, first)
+    assert failed is not None
+    full = Outcome(
+        usage=Usage(),
+        latency_ms=1,
+        is_output_delivered=False,
+        failure="rate_limited",
+        failure_status=429,
+        failure_detail="come back later",
+    )
+    attempt = calls.try_again(opened=opened, failed=failed, outcome=full, candidate=second)
+    usage = Usage(prompt_tokens=prompt, completion_tokens=output)
+    outcome = Outcome(usage=usage, latency_ms=1, is_output_delivered=True)
+    return calls.settle(opened=opened, attempt=attempt, outcome=outcome)
 
 
 def call(of: Job, *, prompt: int = 100, output: int = 0, cached: int = 0, **more: Any) -> Call:

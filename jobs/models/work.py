@@ -11,6 +11,14 @@ from saas_litellm.base.models import AppendOnly
 from saas_litellm.base.money import MAX_AMOUNT
 from teams.models import Alias, ApiKey, Deployment, Team
 
+# A closed job that cost more than it brought.
+LOSING = Q(
+    closed_at__isnull=False,
+    provider_cost_nano_usd__gt=F("price_nano_usd") - F("refunded_nano_usd"),
+)
+# From here on a call is slow enough to be looked for.
+SLOW_MS = 10_000
+
 
 class Job(models.Model):
     class Status(models.TextChoices):
@@ -23,7 +31,8 @@ class Job(models.Model):
     OPEN = (Status.PENDING, Status.IN_PROGRESS)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    team = models.ForeignKey(Team, models.PROTECT, related_name="jobs")
+    # Without an index of its own: job_list begins with it.
+    team = models.ForeignKey(Team, models.PROTECT, related_name="jobs", db_index=False)
     api_key = models.ForeignKey(ApiKey, models.PROTECT, null=True, blank=True, related_name="+")
     plan_version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="+")
     hold = models.OneToOneField(Hold, models.PROTECT, null=True, blank=True, related_name="+")
@@ -121,6 +130,24 @@ class Job(models.Model):
             ),
             models.Index(fields=["closed_at"], name="job_closed"),
             models.Index(fields=["team", "job_type", "-closed_at"], name="job_history"),
+            # For operators, who look across teams; partial where most jobs need no entry.
+            models.Index(fields=["-created_at", "-id"], name="job_newest"),
+            models.Index(fields=["job_type", "-created_at", "-id"], name="job_of_type"),
+            models.Index(
+                fields=["status", "-created_at", "-id"],
+                condition=~Q(status="completed"),
+                name="job_not_completed",
+            ),
+            models.Index(
+                fields=["user_id", "-created_at", "-id"],
+                condition=~Q(user_id=""),
+                name="job_of_user",
+            ),
+            models.Index(
+                fields=["external_task_id"], condition=~Q(external_task_id=""), name="job_of_task"
+            ),
+            models.Index(fields=["-provider_cost_nano_usd", "-id"], name="job_cost"),
+            models.Index(fields=["-created_at", "-id"], condition=LOSING, name="job_losing"),
         ]
 
     def __str__(self) -> str:
@@ -163,6 +190,7 @@ class StatusChange(AppendOnly):
     to_status = models.CharField(max_length=12)
     at = models.DateTimeField()
     reason = models.CharField(max_length=500, blank=True)
+    actor = models.CharField(max_length=200, blank=True)
 
     class Meta(AppendOnly.Meta):
         ordering = ("id",)
@@ -182,10 +210,11 @@ class Call(models.Model):
     RUNNING = (Status.HELD, Status.DISPATCHED)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    job = models.ForeignKey(Job, models.PROTECT, related_name="calls")
-    team = models.ForeignKey(Team, models.PROTECT, related_name="+")
+    # Without indexes of their own where a longer one begins with them.
+    job = models.ForeignKey(Job, models.PROTECT, related_name="calls", db_index=False)
+    team = models.ForeignKey(Team, models.PROTECT, related_name="+", db_index=False)
     api_key = models.ForeignKey(ApiKey, models.PROTECT, null=True, blank=True, related_name="+")
-    alias = models.ForeignKey(Alias, models.PROTECT, related_name="+")
+    alias = models.ForeignKey(Alias, models.PROTECT, related_name="+", db_index=False)
     deployment = models.ForeignKey(
         Deployment, models.PROTECT, null=True, blank=True, related_name="+"
     )
@@ -264,6 +293,25 @@ class Call(models.Model):
                 name="call_running",
             ),
             models.Index(fields=["finished_at"], name="call_finished"),
+            # For operators, as those of jobs.
+            models.Index(fields=["-created_at", "-id"], name="call_newest"),
+            models.Index(fields=["team", "-created_at", "-id"], name="call_of_team"),
+            models.Index(fields=["alias", "-created_at", "-id"], name="call_of_alias"),
+            models.Index(
+                fields=["status", "-created_at", "-id"],
+                condition=~Q(status="settled"),
+                name="call_not_settled",
+            ),
+            models.Index(
+                fields=["error_code", "-created_at", "-id"],
+                condition=~Q(error_code=""),
+                name="call_error",
+            ),
+            models.Index(
+                fields=["-created_at", "-id"],
+                condition=Q(latency_ms__gte=SLOW_MS),
+                name="call_slow",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -165,10 +165,11 @@ def form_page(
     button: str,
     act: Callable[[dict[str, Any]], str],
     initial: dict[str, Any] | None = None,
+    back: str = "",
 ) -> HttpResponse:
-    """Show a form; when it is sent, ``act`` on it, say what it says and go back to the list.
+    """Show a form; when it is sent, ``act`` on it, say what it says and go to ``back``.
 
-    A Refusal that ``act`` raises is shown on the form, and nothing has changed.
+    Without one that is the list. A Refusal that ``act`` raises is shown on the form, and nothing has changed.
     """
     blank = {"idempotency_key": f"admin:{uuid.uuid4()}", **(initial or {})}
     form = form_class(request.POST or None, request.FILES or None, initial=blank)
@@ -179,7 +180,7 @@ def form_page(
             form.add_error(None, refusal.message)
         else:
             model_admin.message_user(request, text, messages.SUCCESS)
-            return _to_list(model_admin)
+            return redirect(back) if back else _to_list(model_admin)
     context = {
         **model_admin.admin_site.each_context(request),
         "title": title,

@@ -13,6 +13,16 @@ def usd(nano_usd: int) -> str:
     return _grouped(from_nano(nano_usd), sign="$")
 
 
+def signed_usd(nano_usd: int) -> str:
+    """With its sign, a gain's too, so that colour is not all that tells them apart."""
+    return f"+{usd(nano_usd)}" if nano_usd > 0 else usd(nano_usd)
+
+
+def exact(nano_amount: int) -> str:
+    """Every digit of an amount: 1,234.000000005."""
+    return f"{from_nano(nano_amount):,f}"
+
+
 def credit_amount(nanocredits: int) -> str:
     return _grouped(from_nano(nanocredits))
 

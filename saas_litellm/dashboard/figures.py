@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from jobs import profit
+from jobs import links, profit
 from jobs.facts import Filters, Sums
 from saas_litellm.base import shown
 from saas_litellm.base.charts import Bar, Chart, Series, in_cells
@@ -44,6 +44,7 @@ class Row:
     name: str
     sums: Sums
     bar: Bar
+    leads: links.RowLinks
 
     @property
     def revenue(self) -> str:
@@ -93,9 +94,9 @@ def of(period: Period, *, filters: Filters | None = None) -> Figures:
         tiles=tiles(teams, before),
         chart=by_day(period, filters=filters),
         rankings=[
-            ranking("Teams", "team", teams),
-            ranking("Job types", "job_type", _report(period, "job_type", filters)),
-            ranking("Models", "alias", _report(period, "alias", filters)),
+            ranking("Teams", teams),
+            ranking("Job types", _report(period, "job_type", filters)),
+            ranking("Models", _report(period, "alias", filters)),
         ],
     )
 
@@ -155,13 +156,17 @@ def by_day(period: Period, *, filters: Filters | None = None, title: str = "") -
     )
 
 
-def ranking(title: str, group_by: str, report: profit.Report) -> Ranking:
+def ranking(title: str, report: profit.Report) -> Ranking:
     """At most ROWS of the best and ROWS of the worst."""
     ordered = sorted(report.rows, key=lambda row: (-row[1].margin_nano_usd, row[0]))
     left_out = max(0, len(ordered) - 2 * ROWS)
     chosen = ordered if not left_out else [*ordered[:ROWS], *ordered[-ROWS:]]
     bars = in_cells([sums.margin_nano_usd for _, sums in chosen])
-    rows = [Row(name, sums, bar) for (name, sums), bar in zip(chosen, bars, strict=True)]
+    group_by = report.group_by or ""
+    rows = [
+        Row(name, sums, bar, links.of_row(group_by, name, start=report.start, end=report.end))
+        for (name, sums), bar in zip(chosen, bars, strict=True)
+    ]
     return Ranking(title=title, group_by=group_by, rows=rows, left_out=left_out)
 
 

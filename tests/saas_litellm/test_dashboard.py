@@ -118,7 +118,7 @@ def test_the_best_and_the_worst_are_shown_and_the_rest_counted() -> None:
         sums.add({"price_nano_usd": n * 10**9, "provider_cost_nano_usd": 6 * 10**9})
         rows.append((f"team-{n:02}", sums))
     report = profit.Report(TODAY, TODAY + timedelta(1), "team", profit.Sums(), rows)
-    ranking = figures.ranking("Teams", "team", report)
+    ranking = figures.ranking("Teams", report)
     assert [row.name for row in ranking.rows][:2] == ["team-12", "team-11"]
     assert ranking.rows[-1].name == "team-00"
     assert ranking.rows[-1].is_loss

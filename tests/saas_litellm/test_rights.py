@@ -106,6 +106,8 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("billing.grant", "expire_now"): MONEY,
     ("billing.planversion", "activate"): MONEY,
     ("jobs.call", "payload"): ADMINS,
+    ("jobs.call", "refund"): REFUNDS,
+    ("jobs.job", "cancel"): MONEY,
     ("jobs.job", "refund"): REFUNDS,
     ("jobs.job", "waive"): MONEY,
     ("jobs.reconciliation", "upload"): MONEY,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -11,7 +10,6 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import path
 from unfold.admin import TabularInline
 from unfold.widgets import (
@@ -22,7 +20,8 @@ from unfold.widgets import (
 
 from billing import plans, revenue
 from billing.models import PlanVersion
-from jobs import drift, profit, repricing, shadows
+from jobs import drift, links, profit, repricing, shadows
+from jobs.admin.tables import Table, TablePage
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
 from saas_litellm.base import clock
 from saas_litellm.base.admin import (
@@ -33,11 +32,7 @@ from saas_litellm.base.admin import (
     credits_of,
     permitted,
 )
-from saas_litellm.base.csv_files import csv_answer
-from saas_litellm.base.refusals import Refusal
 from teams.models import Team
-
-Table = tuple[Sequence[str], list[list[Any]], list[dict[str, Any]], str]
 
 
 def _text(**more: Any) -> forms.CharField:
@@ -68,61 +63,6 @@ class RepriceForm(forms.Form):
         Team.objects.all(), required=False, widget=UnfoldAdminSelectWidget, empty_label="every team"
     )
     job_type = _text()
-
-
-class TablePage(ReadOnlyAdmin):
-    """A page that is a question form and a table of answers, with the same table as CSV."""
-
-    form_class: type[forms.Form]
-    button = "Show"
-    empty = "Nothing in that time."
-
-    def initial(self) -> dict[str, Any]:
-        return {}
-
-    def table(self, given: dict[str, Any]) -> Table:
-        """Columns, rows, the rows as records for CSV, and a note. May raise Refusal."""
-        raise NotImplementedError
-
-    def records_page(
-        self,
-        request: HttpRequest,
-        *,
-        title: str,
-        records: list[dict[str, Any]],
-        note: str,
-        empty: str,
-    ) -> HttpResponse:
-        """A table without a question."""
-        if request.GET.get("format") == "csv":
-            return csv_answer(records, filename=f"{title.lower().replace(' ', '-')}.csv")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "columns": [name.replace("_", " ") for name in (records[0] if records else ())],
-            "rows": [list(record.values()) for record in records],
-            "note": note,
-            "empty": empty,
-        }
-        return render(request, "admin/jobs/table_page.html", context)
-
-    def table_page(
-        self, request: HttpRequest, *, title: str, links: dict[str, str] | None = None
-    ) -> HttpResponse:
-        form = self.form_class({**self.initial(), **request.GET.dict()}, initial=self.initial())
-        context: dict[str, Any] = {"title": title, "form": form, "button": self.button}
-        context["links"] = links or {}
-        if form.is_valid():
-            try:
-                columns, rows, records, note = self.table(form.cleaned_data)
-            except Refusal as refusal:
-                form.add_error(None, refusal.message)
-            else:
-                if request.GET.get("format") == "csv":
-                    return csv_answer(records, filename=f"{self.model._meta.model_name}.csv")
-                context |= {"columns": columns, "rows": rows, "note": note}
-        context |= {**self.admin_site.each_context(request), "empty": self.empty}
-        return render(request, "admin/jobs/table_page.html", context)
 
 
 def _require(request: HttpRequest, permission: str) -> None:
@@ -213,11 +153,19 @@ class ProfitAdmin(TablePage):
             "margin_percent",
             "credits_overrun",
         )
-        rows = [
-            [record[given["group_by"]], *("–" if record[n] is None else record[n] for n in shown)]
-            for record in records
-        ]
-        columns = [given["group_by"], *(name.replace("_", " ") for name in shown)]
+        rows = []
+        for record in records:
+            led_to = links.of_row(
+                given["group_by"],
+                str(record[given["group_by"]]),
+                start=given["start"],
+                end=given["end"],
+                team=given["team"],
+                job_type=given["job_type"],
+            )
+            values = ["–" if record[name] is None else record[name] for name in shown]
+            rows.append([led_to.named(), *values, led_to.losing_named()])
+        columns = [given["group_by"], *(name.replace("_", " ") for name in shown), "at a loss"]
         return columns, rows, records, ""
 
 
