@@ -14,6 +14,7 @@ from django.contrib import admin, messages
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -252,7 +253,7 @@ def _safe_next(request: HttpRequest) -> str:
     return wanted if is_ours else ""
 
 
-Page = TypeVar("Page", bound=Callable[..., HttpResponse])
+Page = TypeVar("Page", bound=Callable[..., HttpResponseBase])
 
 
 def object_page(*, description: str, path: str, permission: str) -> Callable[[Page], Page]:

@@ -30,7 +30,7 @@ class Spending:
 
 def of(filters: Filters) -> Spending:
     """One report, drawn twice: in the customer's credits, and in the founder's dollars."""
-    report = profit.report(**_days(), group_by="day", filters=filters)
+    report = _report("day", filters)
     days = figures.days_of(report)
     credits_spent = Chart(
         title="Credits spent by day",
@@ -45,8 +45,7 @@ def of(filters: Filters) -> Spending:
 
 def by_team(organization: str) -> dict[str, Sums]:
     """The same days of each team of an organization that worked in them, by slug."""
-    filters = Filters(organization=organization)
-    return dict(profit.report(**_days(), group_by="team", filters=filters).rows)
+    return dict(_report("team", Filters(organization=organization)).rows)
 
 
 def net(sums: Sums) -> int:
@@ -54,6 +53,7 @@ def net(sums: Sums) -> int:
     return sums.charged_nanocredits - sums.refunded_nanocredits
 
 
-def _days() -> dict[str, object]:
+def _report(group_by: str, filters: Filters) -> profit.Report:
     tomorrow = clock.now().date() + timedelta(days=1)
-    return {"start": tomorrow - timedelta(days=DAYS), "end": tomorrow}
+    start = tomorrow - timedelta(days=DAYS)
+    return profit.report(start=start, end=tomorrow, group_by=group_by, filters=filters)

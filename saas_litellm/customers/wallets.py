@@ -101,6 +101,16 @@ def lasting(found: Runway | None) -> tuple[str, str]:
     return f"{found.days} days", note
 
 
+def in_list(team: Team) -> tuple[str, str]:
+    """Available, and how long it lasts, for a list: no query if the accounts and paces are loaded."""
+    account = getattr(payer_of(team), "account", None)
+    if account is None:
+        return "0.00", "–"
+    pace = getattr(account, "pace", None)
+    available = shown.credit_amount(account.available_nanocredits)
+    return available, lasting(runway.at_pace(account, pace) if pace else None)[0]
+
+
 def _row(lot: Lot) -> LotRow:
     return LotRow(
         kind=lot.grant.kind,

@@ -54,7 +54,7 @@ class PrivacyForm(PageForm):
 @admin.register(Organization)
 class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
-    list_display = ("slug", "name", "status", "created_at")
+    list_display: tuple[str, ...] = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
     fields = ("slug", "name", "status", *LIMITS)
@@ -98,7 +98,14 @@ class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is 
 @admin.register(Team)
 class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
-    list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
+    list_display: tuple[str, ...] = (
+        "slug",
+        "name",
+        "organization",
+        "status",
+        "draws_on",
+        "default_alias",
+    )
     list_filter = ("status", ("organization", AutocompleteSelectFilter))
     list_select_related = ("organization", "default_alias")
     search_fields = ("slug", "name", "organization__slug", "organization__name")
@@ -115,7 +122,7 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     autocomplete_fields = ("organization", "default_alias")
     filter_horizontal = ("access_groups",)
     actions = ("pause", "suspend", "resume", "share_wallet", "own_wallet")
-    actions_detail = ("issue_key", "privacy")
+    actions_detail: tuple[str, ...] = ("issue_key", "privacy")
     has_privacy_permission = permitted("teams.change_team")
     has_issue_permission = permitted("teams.add_apikey")
     has_pause_permission = permitted("teams.pause_team")
