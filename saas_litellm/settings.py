@@ -309,7 +309,12 @@ UNFOLD = {
     "SITE_HEADER": "SaaS LiteLLM",
     "SITE_SYMBOL": "receipt_long",
     "DASHBOARD_CALLBACK": "saas_litellm.dashboard.home.context",
-    "STYLES": [_static("saas/charts.css"), _static("saas/board.css")],
+    "STYLES": [
+        _static("saas/charts.css"),
+        _static("saas/board.css"),
+        _static("saas/customers.css"),
+    ],
+    "SCRIPTS": [_static("saas/acts.js")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
     "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
     "LOGIN": {"form": "teams.sign_in.SignInForm"},

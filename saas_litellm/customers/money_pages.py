@@ -101,6 +101,9 @@ class MoneyPages:
             name = f"{payer.slug}-{period.start}-{period.last}.csv"
             return statement.as_csv(statement.run_of(account, period), filename=name)
         number = request.GET.get("page", "1")
+        found = account and statement.of(
+            account, period, number=int(number) if number.isdecimal() else 1
+        )
         context = {
             **self.admin_site.each_context(request),
             "title": f"Statement of {payer}",
@@ -108,8 +111,9 @@ class MoneyPages:
             "payer": payer,
             "period": period,
             "period_names": {**periods.NAMES, "all": "All"}.items(),
-            "statement": account
-            and statement.of(account, period, number=int(number) if number.isdecimal() else 1),
+            "query": statement.query_of(period),
+            "statement": found,
+            "sums": statement.figures(found) if found else (),
             "back": page.address(owner),
         }
         return render(request, "admin/customers/statement.html", context)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.http import StreamingHttpResponse
@@ -21,6 +22,7 @@ from saas_litellm.base import clock, shown
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.csv_files import csv_stream
 from saas_litellm.base.money import from_nano
+from saas_litellm.customers.parts import Figure, credit_figure
 from saas_litellm.dashboard import periods
 from saas_litellm.dashboard.periods import Period
 
@@ -122,6 +124,23 @@ def of(account: Account, period: Period, *, number: int = 1) -> Statement:
     return Statement(
         period=period, run=run, number=number, lines=[Line(entry) for entry in entries], **sums
     )
+
+
+def figures(found: Statement) -> list[Figure]:
+    """What came and went in the whole period, between the balances before and after."""
+    return [
+        credit_figure("Before", found.run.opening),
+        credit_figure("Came in", found.came_in),
+        credit_figure("Went out", found.went_out),
+        credit_figure("After", found.run.closing),
+    ]
+
+
+def query_of(period: Period) -> str:
+    """The period as its page's address says it."""
+    if period.key != "custom":
+        return urlencode({"period": period.key})
+    return urlencode({"period": "custom", "from": period.start, "to": period.last})
 
 
 def run_of(account: Account, period: Period) -> Run:
