@@ -79,6 +79,7 @@ class TeamRow:
 class OrganizationPage(CustomerPage):
     """``sharing``: how many teams draw on the organization's own wallet."""
 
+    sees_credits: bool
     sharing: int
     rows: Sequence[TeamRow]
     teams: Page[Team] | None
@@ -121,6 +122,7 @@ def of_organization(
         plan=parts.plan_of_organization(organization)
         if may("billing.view_planassignment")
         else None,
+        sees_credits=may("billing.view_account"),
         sharing=sharing,
         rows=rows,
         teams=page,
@@ -129,6 +131,8 @@ def of_organization(
 
 def _common(owner: Owner, may: May, acts: Mapping[str, str], filters: Filters) -> dict[str, Any]:
     wallet = wallets.of(owner) if may("billing.view_account") else None
+    if wallet is not None and wallet.account is None and isinstance(owner, Organization):
+        wallet = None  # Its teams have their own, and it never had one.
     worked = spending.of(filters) if may("jobs.view_job") else None
     with_profit = may("jobs.view_profitday")
     sees_lines = wallet is not None and may("billing.view_entry")

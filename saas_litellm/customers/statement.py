@@ -54,6 +54,16 @@ class Line:
         return f"{from_nano(self.entry.balance_after_nanocredits)} credits"
 
     @property
+    def subject(self) -> str:
+        """job, call, lot, topup, ...: what kind of thing the line is about."""
+        return self.entry.reference.partition(":")[0]
+
+    @property
+    def about(self) -> str:
+        """What people wrote; of a charge the platform wrote only what the link says."""
+        return "" if self.entry.kind == Entry.Kind.CHARGE and self.link else self.entry.reason
+
+    @property
     def link(self) -> str:
         """The job or call that the line is about."""
         kind, _, pk = self.entry.reference.partition(":")
@@ -101,11 +111,12 @@ class Statement:
 
 
 def period_of(query: Mapping[str, str], account: Account | None) -> Period:
-    """As the overview's (``?period=``), and ``all``: since the account was made."""
+    """As the overview's (``?period=``), and ``all``: since the account's first line."""
     today = clock.now().date()
     if query.get("period") == "all":
-        first = account.created_at.date() if account else today
-        return Period(key="all", start=min(first, today), end=today + timedelta(days=1))
+        first = Entry.objects.filter(account=account).order_by("id").first() if account else None
+        start = first.created_at.date() if first else today
+        return Period(key="all", start=start, end=today + timedelta(days=1))
     return periods.of_query(query, today=today)
 
 

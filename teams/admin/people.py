@@ -119,8 +119,7 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         "access_groups",
         *LIMITS,
     )
-    autocomplete_fields = ("organization", "default_alias")
-    filter_horizontal = ("access_groups",)
+    autocomplete_fields = ("organization", "default_alias", "access_groups")
     actions = ("pause", "suspend", "resume", "share_wallet", "own_wallet")
     actions_detail: tuple[str, ...] = ("issue_key", "privacy")
     has_privacy_permission = permitted("teams.change_team")
