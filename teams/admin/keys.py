@@ -31,6 +31,15 @@ from teams.models import ApiKey, OperatorKey, Team
 LONGEST_OVERLAP_HOURS = 24 * 90
 
 
+LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
+
+
+def _limit(help_text: str) -> forms.IntegerField:
+    return forms.IntegerField(
+        min_value=1, required=False, widget=UnfoldAdminIntegerFieldWidget, help_text=help_text
+    )
+
+
 class IssueKeyForm(PageForm):
     name = forms.CharField(
         widget=UnfoldAdminTextInputWidget,
@@ -39,6 +48,9 @@ class IssueKeyForm(PageForm):
         help_text="What it is for, such as production.",
     )
     expires_at = MomentField(required=False, help_text="UTC; empty: never.")
+    requests_per_minute = _limit("In any 60 seconds; empty: what its team may.")
+    tokens_per_minute = _limit("Prompt and output, in any 60 seconds; empty: what its team may.")
+    calls_in_flight = _limit("Calls at the same time; empty: what its team may.")
 
 
 class RotateForm(PageForm):
@@ -59,7 +71,11 @@ def issue_page(model_admin: Any, request: HttpRequest, team: Team) -> HttpRespon
 
     def act(given: dict[str, Any]) -> ShownOnce:
         key, text = keys.issue(
-            team=team, actor=actor(request), name=given["name"], expires_at=given["expires_at"]
+            team=team,
+            actor=actor(request),
+            name=given["name"],
+            expires_at=given["expires_at"],
+            limits=keys.KeyLimits(**{name: given[name] for name in LIMITS}),
         )
         return _secret_page(model_admin, request, key, text)
 
@@ -131,7 +147,8 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             request,
             form_class=RotateForm,
             title=f"Rotate the key {old} of {old.team}",
-            note="Makes a new key of the same name. The old one goes on working for a while.",
+            note="Makes a new key of the same name and limits. The old one goes on working for a"
+            " while. A budget of the old key stays the old key's.",
             button="Rotate",
             act=act,
             back=_page_of(old.team_id),

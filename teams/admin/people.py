@@ -28,9 +28,8 @@ from saas_litellm.base.admin import (
 from saas_litellm.base.refusals import Forbidden, Refusal
 from teams import directory, privacy
 from teams.admin import keys
+from teams.admin.keys import LIMITS
 from teams.models import Organization, Team
-
-LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
 
 
 class PrivacyForm(PageForm):
