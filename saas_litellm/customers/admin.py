@@ -60,6 +60,9 @@ class CustomerAdmin(MoneyPages):
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponse:
         return redirect(page.address(obj))
 
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        return redirect(page.address(obj))
+
 
 admin.site.unregister((Organization, Team))
 

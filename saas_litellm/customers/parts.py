@@ -211,10 +211,11 @@ def _budget(budget: Budget, starts: dict[Any, Any]) -> BudgetRow:
 
 
 def _margin(sums: Sums) -> Figure:
+    share = sums.margin_percent
     return _usd(
         "Margin",
         sums.margin_nano_usd,
-        note=f"{shown.percent(sums.margin_percent)} of revenue",
+        note="" if share is None else f"{shown.percent(share)} of revenue",
         state="bad" if sums.margin_nano_usd < 0 else "",
     )
 

@@ -94,7 +94,7 @@ class TeamStatePages:
             directory.set_wallet(
                 team=team, draws_on=given["draws_on"], actor=actor(request), reason=given["reason"]
             )
-            return f"New jobs of {team} draw on the wallet: {team.get_draws_on_display()}."
+            return f"New jobs of {team} draw on {team.get_draws_on_display()} wallet."
 
         return form_page(
             self,
