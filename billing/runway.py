@@ -54,6 +54,26 @@ def of_account(account: Account) -> Runway:
     )
 
 
+def current(account: Account) -> Runway:
+    """The same, from the pace that the worker keeps where it has worked out today's."""
+    pace = getattr(account, "pace", None)
+    if pace is None or pace.as_of != clock.now().date():
+        return of_account(account)
+    return at_pace(account, pace)
+
+
+def at_pace(account: Account, pace: Pace) -> Runway:
+    """At a pace worked out earlier; the balance is of now. No query."""
+    left = max(0, account.balance_nanocredits + account.credit_limit_nanocredits)
+    return Runway(
+        days=lasts(left, Fraction(pace.mean_nanocredits)),
+        days_at_fastest=lasts(left, Fraction(pace.fastest_nanocredits)),
+        days_at_slowest=lasts(left, Fraction(pace.slowest_nanocredits)),
+        burn_nanocredits_per_day=pace.mean_nanocredits,
+        basis_days=pace.basis_days,
+    )
+
+
 def estimate(*, left_nanocredits: int, spent: Mapping[date, int], today: date) -> Runway:
     """Pure: ``spent`` is nanocredits by day, refunds taken off; days without any count as 0."""
     pace = paces(spent=spent, today=today)

@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from saas_litellm.base import audit
 from saas_litellm.base.refusals import Invalid, NotFound
+from teams import catalog
 from teams.models import AccessGroup, Alias, Organization, Team, slug_validator
 from teams.refusals import BadSlug, SlugTaken
 
@@ -120,6 +121,26 @@ def set_wallet(*, team: Team, draws_on: str, actor: str, reason: str = "") -> No
                 after={"draws_on": draws_on},
             )
     team.draws_on = draws_on
+
+
+def set_default_alias(*, team: Team, alias: Alias | None, actor: str, reason: str = "") -> None:
+    """The model of calls that name none; None: they must. Raises Invalid for one not granted."""
+    if alias is not None and alias not in catalog.granted(team):
+        raise Invalid(f"The team may not use {alias}: grant it first.", param="default_alias")
+    before = str(team.default_alias) if team.default_alias else None
+    after = str(alias) if alias else None
+    with transaction.atomic():
+        Team.objects.filter(pk=team.pk).update(default_alias=alias)
+        if before != after:
+            audit.record(
+                actor=actor,
+                action="team.default_alias",
+                target=f"team:{team.slug}",
+                reason=reason,
+                before={"default_alias": before},
+                after={"default_alias": after},
+            )
+    team.default_alias = alias
 
 
 def set_organization_status(

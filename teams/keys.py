@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -29,13 +30,37 @@ class KeyAlreadyEnding(Conflict):
     default_message = "This key is revoked, expired or already replaced."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What one key may do, within what its team may; None: no limit of its own."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    calls_in_flight: int | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+
+
+NO_LIMITS = KeyLimits()
+
+
 def issue(
-    *, team: Team, actor: str, name: str = "", expires_at: datetime | None = None
+    *,
+    team: Team,
+    actor: str,
+    name: str = "",
+    expires_at: datetime | None = None,
+    limits: KeyLimits = NO_LIMITS,
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its secret text, which exists nowhere else from now on.
 
-    Raises Invalid when ``expires_at`` has passed.
+    Raises Invalid when ``expires_at`` has passed, or for a limit below 1.
     """
+    for limited, limit in limits.given.items():
+        if limit < 1:
+            raise Invalid("A limit is 1 or more; leave it empty for none.", param=limited)
     now = clock.now()
     if expires_at is not None and expires_at <= now:
         raise Invalid("expires_at lies in the past.", param="expires_at")
@@ -49,13 +74,18 @@ def issue(
             digest=encryption.keyed_hash(text),
             created_at=now,
             expires_at=expires_at,
+            **limits.given,
         )
         audit.record(
             actor=actor,
             action="key.issue",
             target=f"key:{prefix}",
             team=team.slug,
-            after={"name": name, "expires_at": expires_at.isoformat() if expires_at else None},
+            after={
+                "name": name,
+                "expires_at": expires_at.isoformat() if expires_at else None,
+                **limits.given,
+            },
         )
     return key, text
 
@@ -119,7 +149,7 @@ def revoke(*, prefix: str, actor: str, reason: str = "") -> ApiKey:
 
 
 def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]:
-    """Issue a successor; the old key goes on for ``overlap`` (zero or more), never longer than
+    """Issue a successor of the same name and limits; the old key goes on for ``overlap`` (zero or more), never longer than
     it had. Raises NotFound, Invalid, or KeyAlreadyEnding (so that two rotations make one key).
     """
     if overlap < timedelta(0):
@@ -129,7 +159,12 @@ def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]
         old = ApiKey.objects.select_related("team").filter(prefix=prefix).first()
         if old is None:
             raise NotFound(f"There is no key with the prefix {prefix}.")
-        successor, text = issue(team=old.team, actor=actor, name=old.name)
+        limits = KeyLimits(
+            requests_per_minute=old.requests_per_minute,
+            tokens_per_minute=old.tokens_per_minute,
+            calls_in_flight=old.calls_in_flight,
+        )
+        successor, text = issue(team=old.team, actor=actor, name=old.name, limits=limits)
         ends_at = min(now + overlap, old.expires_at or now + overlap)
         usable = Q(expires_at=None) | Q(expires_at__gt=now)
         replaced = ApiKey.objects.filter(

@@ -2,22 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.html import format_html_join
 from unfold.admin import TabularInline
-from unfold.widgets import (
-    UnfoldAdminSelectWidget,
-    UnfoldAdminSingleDateWidget,
-    UnfoldAdminTextInputWidget,
-)
 
-from billing import expiry, ledger, lots, runway
+from billing import expiry, lots, runway
+from billing.admin import wallet_pages
+from billing.admin.wallet_pages import reason_field
 from billing.models import Account, Draw, Entry, Grant, Hold, Loss, Lot
 from saas_litellm.base.admin import (
-    AmountField,
     PageForm,
     ReadOnlyAdmin,
     actor,
@@ -31,41 +26,8 @@ from saas_litellm.base.money import from_nano
 _WRITE = "write"
 
 
-def _reason(*, required: bool = True) -> forms.CharField:
-    return forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=500, required=required)
-
-
-class TopUpForm(PageForm):
-    credits = AmountField(help_text="A decimal number.")
-    paid_usd = AmountField(initial="0", label="Paid, USD")
-    kind = forms.ChoiceField(
-        choices=[
-            choice
-            for choice in Grant.Kind.choices
-            if choice[0] in {"purchase", "promotional", "subscription"}
-        ],
-        widget=UnfoldAdminSelectWidget,
-        initial="purchase",
-        required=False,
-    )
-    expires_at = forms.DateTimeField(
-        required=False, widget=UnfoldAdminSingleDateWidget, help_text="UTC; empty: never."
-    )
-    reason = _reason()
-
-
-class AdjustForm(PageForm):
-    credits = AmountField(help_text="Signed. What is not there to take is booked as a loss.")
-    reason = _reason()
-
-
-class CreditLimitForm(PageForm):
-    credit_limit = AmountField(help_text="How far below zero it may go; 0 is prepaid.")
-    reason = _reason(required=False)
-
-
 class ExpireForm(PageForm):
-    reason = _reason()
+    reason = reason_field()
 
 
 class LotInline(TabularInline):  # type: ignore[misc] # unfold is untyped
@@ -172,79 +134,22 @@ class AccountAdmin(ReadOnlyAdmin):
     @object_page(description="Top up", path="top-up", permission=_WRITE)
     def top_up(self, request: HttpRequest, object_id: str) -> HttpResponse:
         account = get_object_or_404(Account, pk=object_id)
-
-        def act(given: dict[str, Any]) -> str:
-            entry = ledger.grant(
-                account=account,
-                amount_nanocredits=given["credits"],
-                paid_nano_usd=given["paid_usd"],
-                kind=given["kind"] or Grant.Kind.PURCHASE,
-                expires_at=given["expires_at"],
-                reason=given["reason"],
-                idempotency_key=given["idempotency_key"],
-                actor=actor(request),
-            )
-            return (
-                f"Added {from_nano(entry.amount_nanocredits)} credits; the balance after is"
-                f" {from_nano(entry.balance_after_nanocredits)}."
-            )
-
-        return form_page(
-            self,
-            request,
-            form_class=TopUpForm,
-            title=f"Top up the {account}",
-            button="Add credits",
-            initial={"paid_usd": "0"},
-            act=act,
-        )
+        return wallet_pages.top_up(self, request, account=lambda: account, whose=str(account))
 
     @object_page(description="Adjust", path="adjust", permission=_WRITE)
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         account = get_object_or_404(Account, pk=object_id)
-
-        def act(given: dict[str, Any]) -> str:
-            adjusted = ledger.adjust(
-                account=account,
-                amount_nanocredits=given["credits"],
-                reason=given["reason"],
-                idempotency_key=given["idempotency_key"],
-                actor=actor(request),
-            )
-            moved = from_nano(adjusted.entry.amount_nanocredits if adjusted.entry else 0)
-            lost = from_nano(adjusted.loss.amount_nanocredits if adjusted.loss else 0)
-            return f"Adjusted by {moved} credits; {lost} could not be taken."
-
-        return form_page(
-            self,
-            request,
-            form_class=AdjustForm,
-            title=f"Adjust the {account}",
-            button="Adjust",
-            act=act,
-        )
+        return wallet_pages.adjust(self, request, account=lambda: account, whose=str(account))
 
     @object_page(description="Credit limit", path="credit-limit", permission="limit")
     def credit_limit_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         account = get_object_or_404(Account, pk=object_id)
-
-        def act(given: dict[str, Any]) -> str:
-            after = ledger.set_credit_limit(
-                account=account,
-                limit_nanocredits=given["credit_limit"],
-                reason=given["reason"],
-                actor=actor(request),
-            )
-            return f"The credit limit is {from_nano(after.credit_limit)} credits."
-
-        return form_page(
+        return wallet_pages.credit_limit(
             self,
             request,
-            form_class=CreditLimitForm,
-            title=f"Credit limit of the {account}",
-            button="Set the limit",
-            initial={"credit_limit": credits_of(account.credit_limit_nanocredits)},
-            act=act,
+            account=lambda: account,
+            whose=str(account),
+            now=account.credit_limit_nanocredits,
         )
 
 

@@ -16,7 +16,7 @@ from billing.models import Account, Entry, Grant, Hold
 from billing.refusals import InsufficientCredits
 from saas_litellm.base import clock
 from saas_litellm.base.money import NANO, divide_half_even
-from teams.models import Team
+from teams.models import Organization, Team
 
 
 class HoldAlreadyClosed(Exception):
@@ -55,8 +55,13 @@ class Bill:
 def account_of(team: Team) -> Account:
     """The account the team draws on, its own or its organization's; made on first use."""
     if team.draws_on == Team.Wallet.ORGANIZATION:
-        return Account.objects.get_or_create(organization_id=team.organization_id)[0]
+        return account_of_organization(team.organization)
     return Account.objects.get_or_create(team=team)[0]
+
+
+def account_of_organization(organization: Organization) -> Account:
+    """The wallet of an organization, which those of its teams that share it draw on."""
+    return Account.objects.get_or_create(organization=organization)[0]
 
 
 def hold(

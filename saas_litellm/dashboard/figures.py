@@ -136,9 +136,20 @@ def active(report: profit.Report) -> int:
 def by_day(period: Period, *, filters: Filters | None = None, title: str = "") -> Chart:
     """Revenue, cost and margin, a slot a day, the days without work included."""
     first = min(period.start, period.end - timedelta(days=SHORTEST_CHART_DAYS))
-    found = dict(profit.report(start=first, end=period.end, group_by="day", filters=filters).rows)
-    days = [first + timedelta(days=n) for n in range((period.end - first).days)]
-    sums = [found.get(f"{day:%Y-%m-%d}", Sums()) for day in days]
+    report = profit.report(start=first, end=period.end, group_by="day", filters=filters)
+    return of_days(report, title=title)
+
+
+def days_of(report: profit.Report) -> list[tuple[str, Sums]]:
+    """Every day of a report by day, with its label, those without work included."""
+    found = dict(report.rows)
+    days = [report.start + timedelta(days=n) for n in range((report.end - report.start).days)]
+    return [(_label(day), found.get(f"{day:%Y-%m-%d}", Sums())) for day in days]
+
+
+def of_days(report: profit.Report, *, title: str = "") -> Chart:
+    """The same, of a report by day that is there already."""
+    labels, sums = zip(*days_of(report), strict=True)
 
     def line(name: str, of: Callable[[Sums], int], *, is_bar: bool = True) -> Series:
         values = [from_nano(of(of_day)) for of_day in sums]
@@ -147,7 +158,7 @@ def by_day(period: Period, *, filters: Filters | None = None, title: str = "") -
     return Chart(
         title=title or "Revenue, provider cost and margin by day",
         unit="USD",
-        labels=[_label(day) for day in days],
+        labels=labels,
         series=[
             line("Revenue", lambda of_day: of_day.revenue_nano_usd),
             line("Provider cost", lambda of_day: of_day.provider_cost_nano_usd),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fractions import Fraction
 from typing import Any
 
 from django.db.models import Avg, Count, F, FloatField, Min, Q, Sum
@@ -183,17 +182,15 @@ def running_dry() -> list[Dry]:
 
 
 def _dry(account: Account) -> Dry:
-    left = max(0, account.balance_nanocredits + account.credit_limit_nanocredits)
-    paces = (account.pace.fastest_nanocredits, account.pace.slowest_nanocredits)
-    days = runway.lasts(left, Fraction(account.pace.mean_nanocredits))
-    at_fastest, at_slowest = (runway.lasts(left, Fraction(pace)) for pace in paces)
+    found = runway.at_pace(account, account.pace)
+    days, at_slowest = found.days, found.days_at_slowest
     upper = "for ever" if at_slowest is None else f"{at_slowest}"
     owner = "team" if account.team_id else "organization"
     return Dry(
         account=account,
         available=shown.credit_amount(account.available_nanocredits),
         days=f"{days} days",
-        between=f"{at_fastest} to {upper}",
+        between=f"{found.days_at_fastest} to {upper}",
         is_soon=days is not None and days < 7,
         link=reverse(
             f"admin:teams_{owner}_change", args=[account.team_id or account.organization_id]

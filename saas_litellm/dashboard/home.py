@@ -64,10 +64,14 @@ def steps() -> list[Step]:
             "billing_planversion_changelist",
             is_done=PlanVersion.objects.filter(activated_at__isnull=False).exists(),
         ),
-        step("Create a team", "teams_team_changelist", is_done=Team.objects.exists()),
         step(
-            "Give it credits: top up its account",
-            "billing_account_changelist",
+            "Create an organization, and its first team",
+            "teams_organization_changelist",
+            is_done=Team.objects.exists(),
+        ),
+        step(
+            "Give it credits: top up, on its page",
+            "teams_team_changelist",
             is_done=Entry.objects.filter(kind=Entry.Kind.GRANT).exists(),
         ),
         step(

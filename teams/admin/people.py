@@ -3,12 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
@@ -17,18 +19,17 @@ from unfold.widgets import (
 from saas_litellm.base.admin import (
     Audited,
     PageForm,
-    ReadOnlyAdmin,
     actor,
     form_page,
     object_page,
     permitted,
     tell,
 )
-from saas_litellm.base.refusals import Refusal
-from teams import directory, keys, operators, privacy
-from teams.models import ApiKey, OperatorKey, Organization, Team
-
-LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
+from saas_litellm.base.refusals import Forbidden, Refusal
+from teams import directory, privacy
+from teams.admin import keys
+from teams.admin.keys import LIMITS
+from teams.models import Organization, Team
 
 
 class PrivacyForm(PageForm):
@@ -53,15 +54,18 @@ class PrivacyForm(PageForm):
 @admin.register(Organization)
 class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
-    list_display = ("slug", "name", "status", "created_at")
+    list_display: tuple[str, ...] = ("slug", "name", "status", "created_at")
     list_filter = ("status",)
     search_fields = ("slug", "name")
     fields = ("slug", "name", "status", *LIMITS)
     readonly_fields = ("status",)
     actions = ("suspend", "resume")
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields if obj else ("slug", "name")
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("slug", "status") if obj else ("status",)
+        return ("slug", "status") if obj else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -94,10 +98,17 @@ class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is 
 @admin.register(Team)
 class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
-    list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
-    list_filter = ("status", "organization")
+    list_display: tuple[str, ...] = (
+        "slug",
+        "name",
+        "organization",
+        "status",
+        "draws_on",
+        "default_alias",
+    )
+    list_filter = ("status", ("organization", AutocompleteSelectFilter))
     list_select_related = ("organization", "default_alias")
-    search_fields = ("slug", "name", "organization__slug")
+    search_fields = ("slug", "name", "organization__slug", "organization__name")
     fields = (
         "organization",
         "slug",
@@ -109,16 +120,19 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         *LIMITS,
     )
     autocomplete_fields = ("organization", "default_alias")
-    filter_horizontal = ("access_groups",)
-    actions = ("issue_key", "pause", "suspend", "resume", "share_wallet", "own_wallet")
-    actions_detail = ("privacy",)
+    actions = ("pause", "suspend", "resume", "share_wallet", "own_wallet")
+    actions_detail: tuple[str, ...] = ("issue_key", "privacy")
     has_privacy_permission = permitted("teams.change_team")
     has_issue_permission = permitted("teams.add_apikey")
     has_pause_permission = permitted("teams.pause_team")
     has_wallet_permission = permitted("teams.choose_wallet")
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        later = () if obj else ("status", *LIMITS)
+        return [name for name in self.fields if name not in later]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("slug", "organization", "status", "draws_on") if obj else ("status",)
+        return ("slug", "organization", "status", "draws_on") if obj else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -169,11 +183,14 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
             },
         )
 
-    @admin.action(description="Issue an API key (shown once)", permissions=["issue"])
-    def issue_key(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
-        for team in queryset:
-            _, text = keys.issue(team=team, actor=actor(request))
-            self.message_user(request, f"{team.slug}: {text} (shown once)", messages.SUCCESS)
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Groups are few: boxes to tick, that a phone and a screen reader can do with."""
+        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    @object_page(description="Issue an API key", path="issue-key", permission="issue")
+    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return keys.issue_page(self, request, get_object_or_404(Team, pk=object_id))
 
     @admin.action(description="Pause: no new work", permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
@@ -200,46 +217,16 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
             directory.set_wallet(team=team, draws_on=wallet, actor=actor(request))
 
     def _set(self, request: HttpRequest, chosen: QuerySet[Team], status: Team.Status) -> None:
-        may_all = request.user.has_perm("teams.change_team")
         for team in chosen:
-            if team.status == Team.Status.SUSPENDED and not may_all:
-                text = f"{team} is suspended, which takes the right to change teams."
-                self.message_user(request, text, messages.ERROR)
-                continue
-            directory.set_team_status(team=team, status=status, actor=actor(request))
+            try:
+                require_right_over(request, team)
+            except Refusal as refusal:
+                tell(self, request, refusal)
+            else:
+                directory.set_team_status(team=team, status=status, actor=actor(request))
 
 
-@admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ("prefix", "team", "name", "created_at", "expires_at", "revoked_at")
-    list_select_related = ("team",)
-    list_filter = ("revoked_at",)
-    search_fields = ("prefix", "name", "team__slug")
-    exclude = ("digest",)
-    actions = ("revoke",)
-
-    @admin.action(description="Revoke now", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        for key in queryset:
-            keys.revoke(prefix=key.prefix, actor=actor(request), reason="admin")
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("teams.change_apikey")
-
-
-@admin.register(OperatorKey)
-class OperatorKeyAdmin(ReadOnlyAdmin):
-    """Keys of the management API; `manage.py issue_operator_key` makes one."""
-
-    list_display = ("prefix", "user", "name", "role", "created_at", "expires_at", "revoked_at")
-    list_select_related = ("user",)
-    exclude = ("digest",)
-    actions = ("revoke",)
-
-    @admin.action(description="Revoke now", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[OperatorKey]) -> None:
-        for key in queryset:
-            operators.revoke(prefix=key.prefix, actor=actor(request))
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("teams.change_operatorkey")
+def require_right_over(request: HttpRequest, team: Team) -> None:
+    """Who may pause may not end a suspension. Raises Forbidden."""
+    if team.status == Team.Status.SUSPENDED and not request.user.has_perm("teams.change_team"):
+        raise Forbidden(f"{team} is suspended, which takes the right to change teams.")

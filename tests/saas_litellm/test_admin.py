@@ -8,7 +8,6 @@ from django.test import Client
 from billing import ledger
 from billing.models import Entry
 from jobs import lifecycle
-from teams import keys
 from teams.models import ProviderCredential, Team, User
 from tests import factories
 
@@ -72,15 +71,6 @@ def test_topping_up_twice_from_one_form_adds_once(owner: Client) -> None:
     assert wrong.status_code == 200
     account.refresh_from_db()
     assert account.balance_nanocredits == 3_500_000_000
-
-
-def test_issuing_a_key_shows_it_once_and_it_works(owner: Client) -> None:
-    team = factories.team()
-    form = {"action": "issue_key", "_selected_action": [team.pk]}
-    page = owner.post("/admin/teams/team/", form, follow=True)
-    text = next(str(message) for message in page.context["messages"]).split()[1]
-    assert keys.authenticate(text).team == team
-    assert text not in owner.get("/admin/teams/apikey/").content.decode()
 
 
 def test_suspending_and_resuming_a_team(owner: Client) -> None:

@@ -50,6 +50,15 @@ def test_a_rotated_key_works_beside_its_successor_until_the_overlap_ends(
     assert keys.authenticate(new_text)
 
 
+def test_a_key_has_limits_of_its_own_and_its_successor_keeps_them() -> None:
+    limits = keys.KeyLimits(requests_per_minute=5, calls_in_flight=1)
+    old, _ = keys.issue(team=factories.team(), actor="alice", limits=limits)
+    new, _ = keys.rotate(prefix=old.prefix, actor="alice", overlap=timedelta(0))
+    assert (new.requests_per_minute, new.tokens_per_minute, new.calls_in_flight) == (5, None, 1)
+    with pytest.raises(Invalid):
+        keys.issue(team=old.team, actor="alice", limits=keys.KeyLimits(tokens_per_minute=0))
+
+
 def test_bad_times_and_unknown_prefixes_are_refused() -> None:
     team = factories.team()
     with pytest.raises(Invalid):
