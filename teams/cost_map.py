@@ -88,7 +88,15 @@ def bundled() -> tuple[Listed, ...]:
 @lru_cache(maxsize=1)
 def providers() -> tuple[str, ...]:
     """What litellm calls the providers whose prices it knows."""
-    return tuple(sorted({entry.model.split("/")[0] for entry in bundled()}))
+    return tuple(sorted({entry.model.split("/", maxsplit=1)[0] for entry in _if_there()}))
+
+
+def _if_there() -> tuple[Listed, ...]:
+    """For what is a help and no more: nothing where the map is missing."""
+    try:
+        return bundled()
+    except CostMapMissing:
+        return ()
 
 
 def suggestions(text: str, *, limit: int = 30) -> list[Listed]:
@@ -96,7 +104,7 @@ def suggestions(text: str, *, limit: int = 30) -> list[Listed]:
     words = text.lower().split()
     found = {
         entry.model: entry
-        for entry in bundled()
+        for entry in _if_there()
         if entry.prices and all(word in entry.model.lower() for word in words)
     }
     ordered = sorted(

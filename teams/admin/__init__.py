@@ -1,5 +1,23 @@
 """Who is asking, and what they may use, as operators see it."""
 
-from teams.admin import own_account, people, staff, supply
+from teams.admin import (
+    access_groups,
+    aliases,
+    credentials,
+    deployment_health,
+    own_account,
+    people,
+    staff,
+    unit_prices,
+)
 
-__all__ = ["own_account", "people", "staff", "supply"]
+__all__ = [
+    "access_groups",
+    "aliases",
+    "credentials",
+    "deployment_health",
+    "own_account",
+    "people",
+    "staff",
+    "unit_prices",
+]
