@@ -8,6 +8,7 @@ from drf_spectacular.views import (
 )
 
 from saas_litellm import errors, health
+from saas_litellm.catalog.trial import TrialView
 from teams.admin import own_account
 
 urlpatterns = [
@@ -25,6 +26,11 @@ urlpatterns = [
         "admin/second-factor/",
         admin.site.admin_view(own_account.second_factor_page),
         name="second_factor",
+    ),
+    path(
+        "admin/catalog/deployments/<int:deployment_id>/test/",
+        TrialView.as_view(),
+        name="deployment_test",
     ),
     path("admin/", admin.site.urls),
     path("", health.front_door),

@@ -118,7 +118,7 @@ def diff(
             lines.append(Line(price_key=key, kind=Kind.ABSENT, old=old))
         elif entry.prices is None:
             lines.append(Line(price_key=key, kind=Kind.REFUSED, old=old, problem=entry.problem))
-        elif old == entry.prices:
+        elif old is not None and old.fingerprint == entry.prices.fingerprint:
             unchanged += 1
         else:
             kind = Kind.NEW if old is None else Kind.CHANGED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -118,7 +119,11 @@ def _teams(request: HttpRequest, group: AccessGroup) -> dict[str, Any]:
     if asked:
         found = found.filter(Q(slug__icontains=asked) | Q(name__icontains=asked))
     page = Paginator(found, TEAMS_A_PAGE).get_page(request.GET.get("page"))
-    return {"team_page": page, "team_asked": asked}
+    return {
+        "team_page": page,
+        "team_asked": asked,
+        "team_query": urlencode({"team": asked}) if asked else "",
+    }
 
 
 def _counted(link: Any) -> Coalesce:

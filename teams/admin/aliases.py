@@ -21,6 +21,7 @@ from saas_litellm.base import clock
 from saas_litellm.base.admin import Audited, actor
 from teams import access, catalog, cost_map, price_changes, prices
 from teams.admin.deployment_health import is_cooling, state
+from teams.admin.price_forms import UNITS
 from teams.models import AccessGroup, Alias, Deployment, ProviderCredential, Team, UnitPrice
 from teams.prices import BadPrice
 
@@ -53,7 +54,7 @@ class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Alias
-        fields = "__all__"
+        fields = "__all__"  # noqa: DJ007 - the fieldsets of the admin name them
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -93,6 +94,7 @@ class Supplies:
             "may_price": self.may_price,
             "may_test": self.may_test,
             "foreign": _foreign(deployment),
+            "unit": UNITS.get(Alias.Kind(self.alias.kind), "USD per million tokens"),
         }
         try:
             sheet = catalog.usable_prices(row, kind=self.alias.kind)
@@ -250,8 +252,9 @@ class AliasAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
         """On to the alias's own page, which says whether each deployment has a price."""
         if "_addanother" not in request.POST and "_popup" not in request.POST:
-            request.POST = request.POST.copy()  # type: ignore[assignment]
-            request.POST["_continue"] = "1"
+            sent = request.POST.copy()
+            sent["_continue"] = "1"
+            request.POST = sent  # type: ignore[assignment]
         answer: HttpResponse = super().response_add(request, obj, post_url_continue)
         return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -65,10 +66,14 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("name", "organization", "provider", "api_base", "extra")
 
     def clean_api_base(self) -> str:
-        return _checked(credentials.check_address, self.cleaned_data["api_base"])
+        api_base: str = self.cleaned_data["api_base"]
+        _check(credentials.check_address, api_base)
+        return api_base
 
     def clean_extra(self) -> Any:
-        return _checked(credentials.check_settings, self.cleaned_data["extra"] or {})
+        extra = self.cleaned_data["extra"] or {}
+        _check(credentials.check_settings, extra)
+        return extra
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -136,9 +141,8 @@ class ProviderCredentialAdmin(RefusalsShown, Audited, ModelAdmin):  # type: igno
         obj.pk, obj._state.adding = saved.pk, False
 
 
-def _checked(check: Any, value: Any) -> Any:
+def _check(check: Callable[[Any], None], value: Any) -> None:
     try:
         check(value)
     except Invalid as refusal:
         raise ValidationError(refusal.message) from refusal
-    return value

@@ -114,8 +114,8 @@ class PriceForm(PageForm):
         if self.errors:
             return cleaned
         per_unit = cleaned.get("per_unit")
-        rates = {name: cleaned.get(name) for name in RATE_NAMES}
-        if per_unit is None and (rates["input"] is None or rates["output"] is None):
+        rates: dict[str, Any] = {name: cleaned.get(name) for name in RATE_NAMES}
+        if per_unit is None and None in {rates["input"], rates["output"]}:
             raise forms.ValidationError("Say what input and output cost; 0 where it is free.")
         try:
             cleaned["sheet"] = UnitPrices(

@@ -16,8 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from unfold.widgets import UnfoldAdminFileFieldWidget
 
-from saas_litellm.base import idempotency
-from saas_litellm.base.admin import PageForm, actor, tell
+from saas_litellm.base.admin import PageForm, actor, once, tell
 from saas_litellm.base.refusals import Invalid, Refusal
 from teams import cost_map, price_changes, prices
 from teams.cost_map import Listed
@@ -38,7 +37,7 @@ class UploadForm(forms.Form):
         " most. Nothing is published before you choose it.",
     )
 
-    def clean_file(self) -> str:
+    def clean_file(self) -> tuple[str, str]:
         file = self.cleaned_data["file"]
         if (file.size or 0) > MAX_BYTES:
             raise forms.ValidationError("The file is larger than 7 MB.")
@@ -49,23 +48,16 @@ class UploadForm(forms.Form):
             raise forms.ValidationError("The file is not text in UTF-8.") from error
         except cost_map.BadCostMap as refusal:
             raise forms.ValidationError(refusal.message) from refusal
-        return text
-
-
-class ChosenForm(PageForm):
-    """Rows, each by the digest of what was shown of it."""
-
-    def chosen(self) -> list[str]:
-        return self.data.getlist("chosen")  # type: ignore[union-attr]
+        return str(file.name), text
 
 
 def page(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """The diff of a map with what is in effect; POST publishes what was chosen of it."""
     upload = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and "upload" in request.POST and upload.is_valid():
-        text = upload.cleaned_data["file"]
+        name, text = upload.cleaned_data["file"]
         digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-        cache.set(_slot(request, digest), (request.FILES["file"].name, text), KEPT_SECONDS)
+        cache.set(_slot(request, digest), (name, text), KEPT_SECONDS)
         return redirect(f"{request.path}?{urlencode({'map': digest})}")
     try:
         listed, source = _map(request)
@@ -122,7 +114,7 @@ def _shown(request: HttpRequest, listed: Sequence[Listed]) -> dict[str, Any]:
     page = Paginator(lines, ROWS_A_PAGE).get_page(request.GET.get("page"))
     kept = {name: request.GET[name] for name in ("map", "show", "q") if request.GET.get(name)}
     return {
-        "form": ChosenForm(initial={"idempotency_key": f"admin:{uuid.uuid4()}"}),
+        "form": PageForm(initial={"idempotency_key": f"admin:{uuid.uuid4()}"}),
         "page": page,
         "rows": [_row(line, sources, is_chosen=not is_all) for line in page],
         "counts": {kind.value: len(found.of(kind)) for kind in Kind},
@@ -149,18 +141,13 @@ def _row(line: Line, sources: dict[str, str], *, is_chosen: bool) -> dict[str, A
 
 
 def _apply(model_admin: Any, request: HttpRequest, listed: Sequence[Listed], source: str) -> None:
-    form = ChosenForm(request.POST)
+    form = PageForm(request.POST)
     if not form.is_valid():
         raise Invalid("The page is incomplete. Load it again.")
-    chosen = form.chosen()
+    # Rows, each by the digest of what was shown of it.
+    chosen = request.POST.getlist("chosen")
     if not chosen:
         raise Invalid("Choose a row first.")
-    claim = idempotency.claim_of(
-        caller=actor(request),
-        act="prices.import",
-        key=form.cleaned_data["idempotency_key"],
-        content=" ".join(sorted(chosen)),
-    )
 
     def work() -> str:
         found, _ = _diff(listed, is_all=True)
@@ -175,5 +162,11 @@ def _apply(model_admin: Any, request: HttpRequest, listed: Sequence[Listed], sou
         left = len(wanted) - len(added) - len(changed)
         return f"{said} {left} have changed since you looked: look again." if left > 0 else said
 
-    done, kept = idempotency.once(claim, work, str)
-    model_admin.message_user(request, done or kept, messages.SUCCESS)
+    said = once(
+        request,
+        act="prices.import",
+        key=form.cleaned_data["idempotency_key"],
+        content=" ".join(sorted(chosen)),
+        work=work,
+    )
+    model_admin.message_user(request, said, messages.SUCCESS)

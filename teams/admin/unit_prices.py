@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action
 
-from saas_litellm.base import clock, idempotency
-from saas_litellm.base.admin import ReadOnlyAdmin, actor, permitted, tell
+from saas_litellm.base import clock
+from saas_litellm.base.admin import ReadOnlyAdmin, actor, once, permitted, tell
 from saas_litellm.base.refusals import Refusal
 from teams import cost_map, price_changes, prices
 from teams.admin import price_forms, price_import
@@ -116,12 +116,6 @@ class UnitPriceAdmin(ReadOnlyAdmin):
 
     def _set(self, request: HttpRequest, key: str, form: price_forms.PriceForm) -> HttpResponse:
         sheet, moment = form.cleaned_data["sheet"], form.cleaned_data["effective_from"]
-        claim = idempotency.claim_of(
-            caller=actor(request),
-            act=f"prices.set {key}",
-            key=form.cleaned_data["idempotency_key"],
-            content=f"{sheet.fingerprint} {moment}",
-        )
 
         def work() -> str:
             row = prices.set_by_hand(
@@ -131,11 +125,17 @@ class UnitPriceAdmin(ReadOnlyAdmin):
             return f"{key} costs {said}" if row else f"Nothing changed: {key} costs {said}"
 
         try:
-            done, kept = idempotency.once(claim, work, str)
+            said = once(
+                request,
+                act=f"prices.set {key}",
+                key=form.cleaned_data["idempotency_key"],
+                content=f"{sheet.fingerprint} {moment}",
+                work=work,
+            )
         except Refusal as refusal:
             tell(self, request, refusal)
         else:
-            self.message_user(request, done or kept, messages.SUCCESS)
+            self.message_user(request, said, messages.SUCCESS)
         alias = request.GET.get("alias", "")
         if alias.isdecimal() and Alias.objects.filter(pk=int(alias)).exists():
             return redirect("admin:teams_alias_change", alias)
@@ -152,9 +152,8 @@ def _preview(key: str, form: price_forms.PriceForm) -> dict[str, Any]:
     sheet, moment = form.cleaned_data["sheet"], form.cleaned_data["effective_from"]
     standing = _sheet(prices.in_effect(key, at=moment or clock.now()))
     changes = price_changes.between(standing, sheet)
-    form.data = form.data.copy()
-    form.data["idempotency_key"] = f"admin:{uuid.uuid4()}"
     return {
+        "fresh_key": f"admin:{uuid.uuid4()}",
         "changes": changes,
         "is_same": standing is not None and standing.fingerprint == sheet.fingerprint,
         "moment": moment,
