@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.decorators.cache import never_cache
 from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularJSONAPIView,
@@ -29,7 +30,7 @@ urlpatterns = [
     ),
     path(
         "admin/catalog/deployments/<int:deployment_id>/test/",
-        TrialView.as_view(),
+        never_cache(TrialView.as_view()),
         name="deployment_test",
     ),
     path("admin/", admin.site.urls),

@@ -20,9 +20,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import close_old_connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils.decorators import method_decorator
 from django.views import View
-from django.views.decorators.cache import never_cache
 
 from jobs import probing
 from jobs.probing import Finding, Probe
@@ -42,7 +40,6 @@ _RUNNING = (
 _tests: set[asyncio.Task[Finding]] = set()
 
 
-@method_decorator(never_cache, name="dispatch")
 class TrialView(View):
     """GET says what the test costs at most, POST makes it."""
 

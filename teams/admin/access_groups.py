@@ -84,14 +84,17 @@ class AccessGroupAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is u
         return [withdraw, *super().get_urls()]
 
     def changeform_view(
-        self, request: HttpRequest, object_id: Any = None, *args: Any, **kwargs: Any
+        self,
+        request: HttpRequest,
+        object_id: Any = None,
+        form_url: str = "",
+        extra_context: Any = None,
     ) -> Any:
         group = self.get_object(request, object_id) if object_id else None
-        if group is not None:
-            kwargs["extra_context"] = {**(kwargs.get("extra_context") or {}), "group": group}
-            kwargs["extra_context"] |= _teams(request, group)
-            kwargs["extra_context"]["may_withdraw"] = self.has_change_permission(request, group)
-        return super().changeform_view(request, object_id, *args, **kwargs)
+        extra = {} if group is None else {"group": group, **_teams(request, group)}
+        extra |= {"may_withdraw": self.has_change_permission(request, group)}
+        extra |= extra_context or {}
+        return super().changeform_view(request, object_id, form_url, extra)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)

@@ -234,14 +234,18 @@ class AliasAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         return JsonResponse({"models": rows})
 
     def changeform_view(
-        self, request: HttpRequest, object_id: Any = None, *args: Any, **kwargs: Any
+        self,
+        request: HttpRequest,
+        object_id: Any = None,
+        form_url: str = "",
+        extra_context: Any = None,
     ) -> Any:
-        extra = {"model_names": sorted(prices.keys_in_use())[:50]}
+        extra: dict[str, Any] = {"model_names": sorted(prices.keys_in_use())[:50]}
         alias = self.get_object(request, object_id) if object_id else None
         if alias is not None:
             extra |= _reach(alias)
-        kwargs["extra_context"] = {**(kwargs.get("extra_context") or {}), **extra}
-        return super().changeform_view(request, object_id, *args, **kwargs)
+        extra |= extra_context or {}
+        return super().changeform_view(request, object_id, form_url, extra)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)

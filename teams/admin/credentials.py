@@ -116,7 +116,11 @@ class ProviderCredentialAdmin(RefusalsShown, Audited, ModelAdmin):  # type: igno
         return ("name", "organization") if obj else ()
 
     def changeform_view(
-        self, request: HttpRequest, object_id: Any = None, *args: Any, **kwargs: Any
+        self,
+        request: HttpRequest,
+        object_id: Any = None,
+        form_url: str = "",
+        extra_context: Any = None,
     ) -> Any:
         extra: dict[str, Any] = {"provider_names": cost_map.providers()}
         if object_id and str(object_id).isdecimal():
@@ -125,8 +129,8 @@ class ProviderCredentialAdmin(RefusalsShown, Audited, ModelAdmin):  # type: igno
                 "used_count": used.count(),
                 "used": used.order_by("alias__name", "priority", "id")[:NAMED_DEPLOYMENTS],
             }
-        kwargs["extra_context"] = {**(kwargs.get("extra_context") or {}), **extra}
-        return super().changeform_view(request, object_id, *args, **kwargs)
+        extra |= extra_context or {}
+        return super().changeform_view(request, object_id, form_url, extra)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         saved = credentials.save(

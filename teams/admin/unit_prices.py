@@ -25,7 +25,14 @@ from teams.prices import BadPrice, UnitPrices
 
 @admin.register(UnitPrice)
 class UnitPriceAdmin(ReadOnlyAdmin):
-    list_display = ("model", "usd_per_million_tokens", "change", "source", "effective_from", "when")
+    list_display = (
+        "priced_model",
+        "usd_per_million_tokens",
+        "change",
+        "source",
+        "effective_from",
+        "when",
+    )
     search_fields = ("price_key",)
     fields = ("price_key", "usd_per_million_tokens", "source", "effective_from", "created_at")
     readonly_fields = fields
@@ -55,7 +62,7 @@ class UnitPriceAdmin(ReadOnlyAdmin):
         return lookup == "price_key" or super().lookup_allowed(lookup, value, request)
 
     @admin.display(description="Model", ordering="price_key")
-    def model(self, row: UnitPrice) -> str:
+    def priced_model(self, row: UnitPrice) -> str:
         return row.price_key
 
     @admin.display(description="USD per million tokens, or per unit")
