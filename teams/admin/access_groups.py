@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -20,18 +19,25 @@ from unfold.admin import ModelAdmin
 
 from saas_litellm.base.admin import Audited, actor
 from teams import access
-from teams.models import AccessGroup, ApiKey, Team
+from teams.admin.choosing import ManyChosen, counted
+from teams.models import AccessGroup, Alias, ApiKey, Team
 
 TEAMS_A_PAGE = 50
 
 
 class AccessGroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    aliases = forms.ModelMultipleChoiceField(
+        Alias.objects.all(),
+        required=False,
+        widget=ManyChosen(AccessGroup._meta.get_field("aliases"), admin.site),
+        help_text="What the group grants. Type to find them.",
+    )
     grant_to = forms.ModelMultipleChoiceField(
         Team.objects.all(),
         required=False,
         label="Grant to teams",
         # Any column that points at teams tells the widget where to look them up.
-        widget=AutocompleteSelectMultiple(ApiKey._meta.get_field("team"), admin.site),
+        widget=ManyChosen(ApiKey._meta.get_field("team"), admin.site),
         help_text="They may use the group's aliases from now on, besides the teams that may"
         " already. Type to find them.",
     )
@@ -39,7 +45,6 @@ class AccessGroupForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = AccessGroup
         fields = ("name", "is_active", "aliases")
-        help_texts = {"aliases": "What the group grants. Type to find them."}
 
 
 @admin.register(AccessGroup)
@@ -49,18 +54,18 @@ class AccessGroupAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is u
     list_display = ("name", "is_active", "alias_count", "team_count")
     list_filter = ("is_active",)
     search_fields = ("name",)
-    autocomplete_fields = ("aliases",)
     change_form_outer_after_template = "admin/teams/group_teams.html"
     list_after_template = "admin/teams/no_group.html"
 
     class Media:
         css = {"all": ("saas/catalog.css",)}
+        js = ("saas/catalog.js",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessGroup]:
         found: QuerySet[AccessGroup] = super().get_queryset(request)
         return found.annotate(
-            aliases_in=_counted(AccessGroup.aliases.through),
-            teams_with=_counted(Team.access_groups.through),
+            aliases_in=_in_group(AccessGroup.aliases.through),
+            teams_with=_in_group(Team.access_groups.through),
         )
 
     @admin.display(description="Aliases", ordering="aliases_in")
@@ -129,9 +134,5 @@ def _teams(request: HttpRequest, group: AccessGroup) -> dict[str, Any]:
     }
 
 
-def _counted(link: Any) -> Coalesce:
-    """How many rows of a many-to-many table a group has: counted apart, so that none multiplies
-    the other."""
-    rows = link._default_manager.filter(accessgroup=OuterRef("pk")).order_by().values("accessgroup")
-    counted = Subquery(rows.annotate(many=Count("pk")).values("many"))
-    return Coalesce(counted, Value(0), output_field=IntegerField())
+def _in_group(link: Any) -> Coalesce:
+    return counted(link._default_manager.filter(accessgroup=OuterRef("pk")), "accessgroup")

@@ -7,9 +7,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Count, Exists, F, OuterRef, QuerySet, When
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import path, reverse
@@ -20,6 +19,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from saas_litellm.base import clock
 from saas_litellm.base.admin import Audited, actor
 from teams import access, catalog, cost_map, price_changes, prices
+from teams.admin.choosing import ManyChosen, counted
 from teams.admin.deployment_health import is_cooling, state
 from teams.admin.price_forms import UNITS
 from teams.models import AccessGroup, Alias, Deployment, ProviderCredential, Team, UnitPrice
@@ -48,7 +48,7 @@ class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
     access_groups = forms.ModelMultipleChoiceField(
         AccessGroup.objects.all(),
         required=False,
-        widget=AutocompleteSelectMultiple(Team._meta.get_field("access_groups"), admin.site),
+        widget=ManyChosen(Team._meta.get_field("access_groups"), admin.site),
         help_text="The teams of these groups may use it. Without a group nobody may.",
     )
 
@@ -204,7 +204,12 @@ class AliasAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         found: QuerySet[Alias] = super().get_queryset(request)
         return found.annotate(
             is_unpriced=Exists(_unpriced(OuterRef("pk"))),
-            group_count=Count("access_groups", filter=Q(access_groups__is_active=True)),
+            group_count=counted(
+                AccessGroup.aliases.through._default_manager.filter(
+                    alias=OuterRef("pk"), accessgroup__is_active=True
+                ),
+                "alias",
+            ),
         ).prefetch_related("deployments__health")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

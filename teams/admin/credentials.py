@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.widgets import (
@@ -21,6 +21,7 @@ from saas_litellm.base import encryption
 from saas_litellm.base.admin import Audited, RefusalsShown, actor
 from saas_litellm.base.refusals import Invalid
 from teams import cost_map, credentials
+from teams.admin.choosing import counted
 from teams.models import Deployment, ProviderCredential
 
 # So many deployments are named on a credential's page.
@@ -56,6 +57,7 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
     extra = forms.JSONField(
         label="Settings",
         required=False,
+        initial=dict,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
         help_text='What the provider needs besides and is not secret: {"api_version":'
         ' "2024-10-21"}. It stays readable.',
@@ -103,10 +105,12 @@ class ProviderCredentialAdmin(RefusalsShown, Audited, ModelAdmin):  # type: igno
 
     class Media:
         css = {"all": ("saas/catalog.css",)}
+        js = ("saas/catalog.js",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderCredential]:
         found: QuerySet[ProviderCredential] = super().get_queryset(request)
-        return found.annotate(deployment_count=Count("deployment"))
+        used = Deployment.objects.filter(credential=OuterRef("pk"))
+        return found.annotate(deployment_count=counted(used, "credential"))
 
     @admin.display(description="Deployments", ordering="deployment_count")
     def used_by(self, credential: Any) -> int:

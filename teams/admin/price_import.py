@@ -116,6 +116,7 @@ def _shown(request: HttpRequest, listed: Sequence[Listed]) -> dict[str, Any]:
     return {
         "form": PageForm(initial={"idempotency_key": f"admin:{uuid.uuid4()}"}),
         "page": page,
+        "is_publishable": any(line.new for line in page),
         "rows": [_row(line, sources, is_chosen=not is_all) for line in page],
         "counts": {kind.value: len(found.of(kind)) for kind in Kind},
         "unchanged": found.unchanged,

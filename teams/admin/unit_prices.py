@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -81,9 +82,13 @@ class UnitPriceAdmin(ReadOnlyAdmin):
     @admin.display(description="In effect")
     def when(self, row: Any) -> str:
         if row.effective_from > clock.now():
-            return "later"
-        state = "now" if row.standing == row.pk else "until replaced"
-        return format_html('<a href="?price_key={}">{}: history</a>', row.price_key, state)
+            return "not yet"
+        state = "now" if row.standing == row.pk else "replaced"
+        return format_html(
+            '{} <a class="catalog-link" href="?{}">History</a>',
+            state,
+            urlencode({"price_key": row.price_key}),
+        )
 
     # Named, not "teams.add_unitprice": unfold's check would ask a database not yet migrated.
     @action(description="Set a price", url_path="set-price", permissions=["set"])  # type: ignore[untyped-decorator]
@@ -146,7 +151,8 @@ class UnitPriceAdmin(ReadOnlyAdmin):
         alias = request.GET.get("alias", "")
         if alias.isdecimal() and Alias.objects.filter(pk=int(alias)).exists():
             return redirect("admin:teams_alias_change", alias)
-        return redirect(f"{reverse('admin:teams_unitprice_changelist')}?q={key}")
+        history = urlencode({"price_key": key})
+        return redirect(f"{reverse('admin:teams_unitprice_changelist')}?{history}")
 
     @action(description="Import prices", url_path="import-prices", permissions=["set"])  # type: ignore[untyped-decorator]
     def import_prices(self, request: HttpRequest) -> HttpResponse:

@@ -159,8 +159,8 @@ def test_the_list_says_what_each_version_changed_and_which_one_counts(olga: Clie
         prices.publish(price_key=MINI, prices=sheet, source="test")
     page = text_of(olga.get(f"{BASE}/unitprice/", {"price_key": MINI}))
     assert "input +50.0 %" in page
-    assert page.count("now: history") == 1
-    assert page.count("until replaced: history") == 1
+    assert page.count('now <a class="catalog-link"') == 1
+    assert page.count('replaced <a class="catalog-link"') == 1
 
 
 # --- Prices, imported --------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 /* Small help on the catalog's pages; each of them works without it.
    [data-suggest=URL]: offers models as one types. [data-check-all]: all of a form's boxes at once.
-   [data-busy=WORDS]: a form says that it is at work, and is sent once. */
+   [data-busy=WORDS]: a form says that it is at work, and is sent once.
+   select2's boxes get the names of the fields they stand for. */
 "use strict";
 (() => {
   let waiting = 0, asked = "";
@@ -38,6 +39,21 @@
   });
   // Back from the next page: the form may be sent again.
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  function nameBoxes() {
+    for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
+      const label = document.querySelector(`label[for="${select.id}"]`);
+      const box = select.nextElementSibling;
+      const name = label ? label.textContent.replace("*", "").trim() : select.name;
+      for (const part of box.querySelectorAll("[role=combobox], [role=textbox], input[type=search]")) {
+        part.removeAttribute("aria-labelledby");
+        part.setAttribute("aria-label", name);
+      }
+    }
+  }
+  // select2 makes its boxes when the page is ready; a new row brings new ones.
+  window.addEventListener("load", nameBoxes);
+  document.addEventListener("formset:added", () => setTimeout(nameBoxes));
 
   document.addEventListener("DOMContentLoaded", () => {
     for (const label of document.querySelectorAll("[data-check-all]")) {
