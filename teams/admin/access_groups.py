@@ -88,18 +88,14 @@ class AccessGroupAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is u
         )
         return [withdraw, *super().get_urls()]
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: Any = None,
-        form_url: str = "",
-        extra_context: Any = None,
-    ) -> Any:
-        group = self.get_object(request, object_id) if object_id else None
-        extra = {} if group is None else {"group": group, **_teams(request, group)}
-        extra |= {"may_withdraw": self.has_change_permission(request, group)}
-        extra |= extra_context or {}
-        return super().changeform_view(request, object_id, form_url, extra)
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= {"group": obj, **_teams(request, obj)}
+            context["may_withdraw"] = self.has_change_permission(request, obj)
+        page: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return page
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)
@@ -129,6 +125,8 @@ def _teams(request: HttpRequest, group: AccessGroup) -> dict[str, Any]:
     page = Paginator(found, TEAMS_A_PAGE).get_page(request.GET.get("page"))
     return {
         "team_page": page,
+        # All of them, whatever was searched for.
+        "team_total": page.paginator.count if not asked else group.teams.count(),
         "team_asked": asked,
         "team_query": urlencode({"team": asked}) if asked else "",
     }

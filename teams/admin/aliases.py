@@ -128,6 +128,10 @@ class DeploymentInline(StackedInline):  # type: ignore[misc] # unfold is untyped
         ),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
+        found: QuerySet[Deployment] = super().get_queryset(request)
+        return found.select_related("alias")
+
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # An inline lives as long as its request.
         self.supplies = Supplies(obj, request.user) if obj is not None else None
@@ -238,19 +242,14 @@ class AliasAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         ]
         return JsonResponse({"models": rows})
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: Any = None,
-        form_url: str = "",
-        extra_context: Any = None,
-    ) -> Any:
-        extra: dict[str, Any] = {"model_names": sorted(prices.keys_in_use())[:50]}
-        alias = self.get_object(request, object_id) if object_id else None
-        if alias is not None:
-            extra |= _reach(alias)
-        extra |= extra_context or {}
-        return super().changeform_view(request, object_id, form_url, extra)
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        context["model_names"] = sorted(prices.keys_in_use())[:50]
+        if obj is not None:
+            context |= _reach(obj)
+        page: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return page
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)

@@ -18,7 +18,7 @@ class ManyChosen(AutocompleteSelectMultiple):
         self, base_attrs: dict[str, Any], extra_attrs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         attrs: dict[str, Any] = super().build_attrs(base_attrs, extra_attrs)
-        return {**attrs, "data-allow-clear": json.dumps(False)}  # noqa: FBT003 - JSON's
+        return {**attrs, "data-allow-clear": json.dumps(False)}
 
 
 def counted(rows: QuerySet[Any], column: str) -> Coalesce:

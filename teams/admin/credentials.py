@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.widgets import (
     UnfoldAdminPasswordWidget,
@@ -119,22 +119,18 @@ class ProviderCredentialAdmin(RefusalsShown, Audited, ModelAdmin):  # type: igno
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("name", "organization") if obj else ()
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: Any = None,
-        form_url: str = "",
-        extra_context: Any = None,
-    ) -> Any:
-        extra: dict[str, Any] = {"provider_names": cost_map.providers()}
-        if object_id and str(object_id).isdecimal():
-            used = Deployment.objects.filter(credential=int(object_id)).select_related("alias")
-            extra |= {
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        context["provider_names"] = cost_map.providers()
+        if obj is not None:
+            used = Deployment.objects.filter(credential=obj).select_related("alias")
+            context |= {
                 "used_count": used.count(),
                 "used": used.order_by("alias__name", "priority", "id")[:NAMED_DEPLOYMENTS],
             }
-        extra |= extra_context or {}
-        return super().changeform_view(request, object_id, form_url, extra)
+        page: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return page
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         saved = credentials.save(

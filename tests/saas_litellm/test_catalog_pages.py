@@ -379,9 +379,7 @@ def test_a_group_is_granted_and_withdrawn_on_its_own_page(olga: Client) -> None:
 def test_many_rows_cost_no_more_queries_than_few(olga: Client) -> None:
     def queries(path: str) -> int:
         olga.get(path)
-        with CaptureQueriesContext(
-            connection,
-        ) as seen:
+        with CaptureQueriesContext(connection) as seen:
             assert olga.get(path).status_code == 200
         return len(seen)
 
@@ -467,14 +465,14 @@ def test_a_deployment_that_answers_is_told_with_its_cost_and_asked_once(
         (Reply(status=404), "not_found", "check the model string"),
         (Reply(status=429), "rate_limited", "limiting this account"),
         (Reply(garbage=True), "garbled", "speak the provider"),
-        (Reply(first_delay=3), "timeout", "No answer in time"),
+        (Reply(first_delay=20), "timeout", "No answer in time"),
     ],
 )
 def test_a_deployment_that_fails_is_told_with_what_to_do(
     provider: ProviderServer, monkeypatch: Any, reply: Reply, kind: str, advice: str
 ) -> None:
     olga, deployment = served(provider)
-    monkeypatch.setattr(trial, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(trial, "TIMEOUT_SECONDS", 10 / (1 + reply.first_delay))
     provider.default = reply
     page = text_of(try_out(olga, deployment))
     assert advice in page

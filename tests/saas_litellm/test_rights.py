@@ -110,11 +110,14 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("jobs.job", "waive"): MONEY,
     ("jobs.reconciliation", "upload"): MONEY,
     ("teams.team", "privacy"): ADMINS,
+    ("teams.unitprice", "import_prices"): ADMINS,
+    ("teams.unitprice", "set_price"): ADMINS,
 }
 REPORTS = {
     "jobs/profitday/deferred-revenue/": ALL,
     "jobs/profitday/cost-drift/": ALL,
     "jobs/shadow/reprice/": ALL,
+    "teams/alias/models/": ALL,
 }
 _ACTION_LISTS = ("actions_detail", "actions_row", "actions_list", "actions_submit_line")
 
