@@ -441,14 +441,15 @@ def test_a_deployment_that_answers_is_told_with_its_cost_and_asked_once(
     # 64 tokens in at 10 USD a million and 16 out at 30, at most.
     assert "<strong>0.00112 USD</strong> at most" in text_of(olga.get(path))
     assert provider.requests == []
+    provider.default = Reply(usage={"prompt_tokens": 14, "completion_tokens": 2})
     for _ in range(2):
         page = text_of(try_out(olga, deployment))
-        # 100 tokens in and 20 out.
-        assert "120 tokens, 0.0016 USD" in page
+        # 14 tokens in and 2 out.
+        assert "16 tokens, 0.0002 USD" in page
     assert len(provider.requests) == 1
     (asked,), (found,) = entries("deployment.test"), entries("deployment.tested")
     assert (asked.actor, asked.detail) == ("user:olga", {"at_most_usd": "0.00112"})
-    assert (found.after["is_well"], found.after["cost_usd"]) == (True, "0.0016")
+    assert (found.after["is_well"], found.after["cost_usd"]) == (True, "0.0002")
     try_out(olga, deployment, key="2")
     assert len(provider.requests) == 2
 
