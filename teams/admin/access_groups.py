@@ -112,7 +112,7 @@ class AccessGroupAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is u
             teams=Team.objects.filter(pk__in=chosen[:TEAMS_A_PAGE]),
             actor=actor(request),
         )
-        text = f"Withdrew {group} from {gone} teams." if gone else "No team was chosen."
+        text = f"Withdrawn from teams: {gone}." if gone else "No team was chosen."
         self.message_user(request, text, messages.SUCCESS if gone else messages.WARNING)
         return redirect("admin:teams_accessgroup_change", group.pk)
 

@@ -159,9 +159,9 @@ def _apply(model_admin: Any, request: HttpRequest, listed: Sequence[Listed], sou
             source=source,
             actor=actor(request),
         )
-        said = f"{len(added)} prices added, {len(changed)} changed."
+        said = f"Prices added: {len(added)}, changed: {len(changed)}."
         left = len(wanted) - len(added) - len(changed)
-        return f"{said} {left} have changed since you looked: look again." if left > 0 else said
+        return f"{said} {left} moved since you looked, and were left alone." if left > 0 else said
 
     said = once(
         request,

@@ -155,5 +155,5 @@ def test_prices_are_imported_by_keyboard_and_all_at_once(spawned: Any) -> None:
         f"{live.url}/admin/teams/unitprice/import-prices/", cookies=cookie_of("admin"), act=publish
     )
     assert UnitPrice.objects.count() == 2
-    assert "2 prices added, 0 changed." in seen.found
+    assert "Prices added: 2, changed: 0." in seen.found
     assert (seen.errors, seen.serious) == ([], [])

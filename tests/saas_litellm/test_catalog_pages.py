@@ -227,7 +227,7 @@ def test_only_the_chosen_rows_are_published_and_a_second_click_publishes_nothing
     before = UnitPrice.objects.count()
     for _ in range(2):
         page = publish(olga, path, chosen=[row["line"].digest])
-        assert "1 prices added, 0 changed." in said(page)[0]
+        assert "Prices added: 1, changed: 0." in said(page)[0]
     assert UnitPrice.objects.count() == before + 1
     assert prices.current(["openai/two"])["openai/two"].source == "file map.json"
     (made,) = entries("prices.import")
@@ -243,7 +243,7 @@ def test_a_row_that_changed_since_it_was_looked_at_is_left_alone(olga: Client) -
     path = compared(olga, listed(one="0.00002"))
     looked = [row["line"].digest for row in olga.get(path).context["rows"]]
     price(olga, "openai/one", input="7", output="7")
-    assert "have changed since you looked" in said(publish(olga, path, chosen=looked))[0]
+    assert "1 moved since you looked" in said(publish(olga, path, chosen=looked))[0]
     assert prices.current(["openai/one"])["openai/one"].source == "user:olga"
     # And it is shown as somebody's own, not chosen before one looks.
     (row,) = olga.get(path).context["rows"]
