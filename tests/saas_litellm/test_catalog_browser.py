@@ -144,11 +144,13 @@ def test_prices_are_imported_by_keyboard_and_all_at_once(spawned: Any) -> None:
 
     def publish(page: Any) -> str:
         page.focus("[data-check-all] input")
+        # Both are in use, so both are chosen to begin with: none, and all again.
         page.keyboard.press("Space")
+        assert page.locator("[name=chosen]:checked").count() == 0
         page.keyboard.press("Space")
         page.focus("text=Publish the chosen prices")
-        page.keyboard.press("Enter")
-        page.wait_for_load_state("networkidle")
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
         return str(page.inner_text("#main"))
 
     seen = browser.look(

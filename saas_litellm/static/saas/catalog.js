@@ -71,6 +71,7 @@
     for (const label of document.querySelectorAll("[data-check-all]")) {
       const boxes = [...label.closest("form").querySelectorAll("input[name=chosen]")];
       label.hidden = boxes.length < 2;
+      label.querySelector("input").checked = boxes.every((box) => box.checked);
       label.querySelector("input").addEventListener("change", (event) => {
         for (const box of boxes) box.checked = event.target.checked;
       });
