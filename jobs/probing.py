@@ -46,8 +46,8 @@ ADVICE: Mapping[FailureKind, str] = {
     FailureKind.CONNECTION: "No connection: check the API base, and that this server may reach it.",
     FailureKind.RATE_LIMITED: "The provider is limiting this account: wait, or raise the limits"
     " there.",
-    FailureKind.SERVER_ERROR: "The provider failed by itself: try again later, and see its status"
-    " page.",
+    FailureKind.SERVER_ERROR: "The provider failed by itself, or something else answered at that"
+    " address: try again; if it stays so, see its status page and check the API base.",
     FailureKind.GARBLED: "Something answered that does not speak the provider's protocol: check"
     " the API base and the model string.",
     FailureKind.INVALID_REQUEST: "The provider refused the request: read what it said, and check"

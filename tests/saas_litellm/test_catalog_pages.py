@@ -465,7 +465,7 @@ def test_a_deployment_that_answers_is_told_with_its_cost_and_asked_once(
         ),
         (Reply(status=404), "not_found", "check the model string"),
         (Reply(status=429), "rate_limited", "limiting this account"),
-        (Reply(garbage=True), "garbled", "speak the provider"),
+        (Reply(garbage=True), "server_error", "something else answered"),
         (Reply(first_delay=20), "timeout", "No answer in time"),
     ],
 )
