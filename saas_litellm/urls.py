@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.decorators.cache import never_cache
 from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularJSONAPIView,
@@ -8,6 +9,7 @@ from drf_spectacular.views import (
 )
 
 from saas_litellm import errors, health
+from saas_litellm.catalog.trial import TrialView
 from teams.admin import own_account
 
 urlpatterns = [
@@ -25,6 +27,11 @@ urlpatterns = [
         "admin/second-factor/",
         admin.site.admin_view(own_account.second_factor_page),
         name="second_factor",
+    ),
+    path(
+        "admin/catalog/deployments/<int:deployment_id>/test/",
+        never_cache(TrialView.as_view()),
+        name="deployment_test",
     ),
     path("admin/", admin.site.urls),
     path("", health.front_door),

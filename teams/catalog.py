@@ -10,7 +10,14 @@ from django.db.models import Q, QuerySet
 from saas_litellm.base import alarms, encryption
 from saas_litellm.base.refusals import Invalid
 from teams import credentials, prices
-from teams.models import Alias, Deployment, DeploymentHealth, ProviderCredential, Team
+from teams.models import (
+    Alias,
+    Deployment,
+    DeploymentHealth,
+    ProviderCredential,
+    Team,
+    UnitPrice,
+)
 from teams.prices import BadPrice, UnitPrices
 from teams.refusals import ModelNotAllowed, ModelUnavailable
 
@@ -71,6 +78,17 @@ def find(*, team: Team, name: str | None) -> Alias:
 def granted(team: Team) -> list[Alias]:
     """Every alias the team may use, by name."""
     return _shadowed(Alias.objects.filter(_granted_to(team)).distinct())
+
+
+def usable_prices(row: UnitPrice | None, *, kind: str) -> UnitPrices:
+    """The sheet by which an alias of this kind may be called. Raises BadPrice where there is none:
+    unknown cost is never 0."""
+    if row is None:
+        raise BadPrice("no unit price")
+    sheet = UnitPrices.from_json(row.rates)
+    if kind in Alias.BY_UNIT and sheet.per_unit is None:
+        raise BadPrice("no price per unit")
+    return sheet
 
 
 def open_secret(candidate: PricedDeployment) -> str | None:
@@ -141,11 +159,7 @@ def _priced(
     for deployment in deployments:
         row = rows.get(deployment.effective_price_key)
         try:
-            if row is None:
-                raise BadPrice("no unit price")
-            sheet = UnitPrices.from_json(row.rates)
-            if alias.kind in Alias.BY_UNIT and sheet.per_unit is None:
-                raise BadPrice("no price per unit")
+            sheet = usable_prices(row, kind=alias.kind)
         except BadPrice as error:
             alarms.sound(
                 kind="deployment.unpriced",

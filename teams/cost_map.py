@@ -1,7 +1,7 @@
 """litellm's bundled cost map, read as a file: a seed for our own unit prices.
 
-Importing litellm takes seconds; its map is plain JSON beside the package, so commands read
-that. Figures there are USD per token as JSON numbers: parsed as exact decimals, and a price
+Importing litellm takes seconds; its map is plain JSON beside the package, so it is read
+as that, never from the network. Figures there are USD per token as JSON numbers: parsed as exact decimals, and a price
 that femto-USD cannot hold is refused rather than rounded.
 """
 
@@ -13,12 +13,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from saas_litellm.base.money import InexactAmount, femto
-from teams.prices import BadPrice, LongContextTier, Rates, UnitPrices
+from saas_litellm.base.money import femto
+from saas_litellm.base.refusals import Invalid
+from teams.prices import MAX_KEY, BadPrice, LongContextTier, Rates, UnitPrices
 
+SOURCE = "litellm bundled cost map"
 _FILE = "model_prices_and_context_window_backup.json"
 _FIELDS = {
     "input": "input_cost_per_token",
@@ -35,6 +38,13 @@ _TIER = re.compile(r"_above_(\d+)k_tokens\Z")
 
 class CostMapMissing(Exception):
     """The installed litellm has no bundled cost map where it is expected."""
+
+
+class BadCostMap(Invalid):
+    default_message = (
+        "That is not a price map: one JSON object in the format of litellm's"
+        " model_prices_and_context_window.json, a model's name to its prices."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +64,53 @@ def load(path: Path | None = None) -> dict[str, Mapping[str, Any]]:
     file = path or Path(str(spec.origin if spec else "")).parent / _FILE
     if not file.exists():
         raise CostMapMissing(f"no {_FILE} beside the installed litellm")
-    entries: dict[str, Mapping[str, Any]] = json.loads(file.read_text(), parse_float=Decimal)
+    return parse(file.read_text())
+
+
+def parse(text: str) -> dict[str, Mapping[str, Any]]:
+    """The entries of a map in litellm's format; numbers are Decimal. Raises BadCostMap."""
+    try:
+        entries = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise BadCostMap from error
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise BadCostMap
     entries.pop("sample_spec", None)
     return entries
+
+
+@lru_cache(maxsize=1)
+def bundled() -> tuple[Listed, ...]:
+    """Every priced model of the installed litellm, read once. Raises CostMapMissing."""
+    return tuple(priced_models(load()))
+
+
+@lru_cache(maxsize=1)
+def providers() -> tuple[str, ...]:
+    """What litellm calls the providers whose prices it knows."""
+    return tuple(sorted({entry.model.split("/", maxsplit=1)[0] for entry in _if_there()}))
+
+
+def _if_there() -> tuple[Listed, ...]:
+    """For what is a help and no more: nothing where the map is missing."""
+    try:
+        return bundled()
+    except CostMapMissing:
+        return ()
+
+
+def suggestions(text: str, *, limit: int = 30) -> list[Listed]:
+    """Priced models whose name has every word of the text in it, those that begin with it first."""
+    words = text.lower().split()
+    found = {
+        entry.model: entry
+        for entry in _if_there()
+        if entry.prices and all(word in entry.model.lower() for word in words)
+    }
+    ordered = sorted(
+        found, key=lambda model: (not model.lower().startswith(text.lower()), len(model), model)
+    )
+    return [found[model] for model in ordered[:limit]]
 
 
 # Modes of the map whose prices are per token, and what an alias for them is called.
@@ -76,12 +130,22 @@ def priced_models(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Listed]:
     for name, entry in sorted(entries.items()):
         if entry.get("mode") not in {*KINDS, *_UNITS}:
             continue
-        provider = str(entry.get("litellm_provider", ""))
+        provider = _prefix(str(entry.get("litellm_provider", "")))
         model = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
         try:
-            yield Listed(model, _prices(entry))
-        except (BadPrice, InexactAmount) as error:
-            yield Listed(model, None, str(error))
+            if len(model) > MAX_KEY:
+                raise BadPrice("its name is too long")
+            yield Listed(model[:MAX_KEY], _prices(entry))
+        except (ValueError, TypeError, ArithmeticError) as error:
+            # BadPrice and InexactAmount among them; a file of somebody's own may hold anything.
+            yield Listed(model[:MAX_KEY], None, str(error))
+
+
+def _prefix(provider: str) -> str:
+    """How a model string begins: the map tells some providers apart that a call does not."""
+    if provider == "bedrock_converse":
+        return "bedrock"
+    return provider.split("-", maxsplit=1)[0] if provider.endswith("models") else provider
 
 
 def _prices(entry: Mapping[str, Any]) -> UnitPrices:

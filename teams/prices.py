@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from saas_litellm.base import clock
-from teams.models import UnitPrice
+from django.db import transaction
+
+from saas_litellm.base import audit, clock
+from saas_litellm.base.refusals import Invalid
+from teams.models import Deployment, UnitPrice
 
 # A token never costs a whole US dollar; a higher figure is a slip of the unit.
 MAX_RATE = 10**15
+MAX_KEY = 200
+# An import's audit row names so many models; the versions themselves say the rest.
+MAX_NAMED = 200
 
 
 class BadPrice(ValueError):
@@ -121,29 +128,103 @@ class UnitPrices:
 def publish(
     *, price_key: str, prices: UnitPrices, source: str, effective_from: datetime | None = None
 ) -> UnitPrice | None:
-    """Add a version, in effect from a moment (now when None); None when the newest says the same."""
-    latest = UnitPrice.objects.filter(price_key=price_key).order_by("-effective_from", "-id")
-    newest = latest.first()
-    if newest is not None and newest.fingerprint == prices.fingerprint:
-        return None
+    """Add a version, in effect from a moment (now when None); None when the one then in effect
+    says the same."""
     now = clock.now()
+    moment = effective_from or now
+    standing = in_effect(price_key, at=moment)
+    if standing is not None and standing.fingerprint == prices.fingerprint:
+        return None
     row: UnitPrice = UnitPrice.objects.create(
         price_key=price_key,
         rates=prices.as_json(),
         source=source,
         fingerprint=prices.fingerprint,
-        effective_from=effective_from or now,
+        effective_from=moment,
         created_at=now,
     )
     return row
 
 
+def set_by_hand(
+    *, price_key: str, prices: UnitPrices, actor: str, effective_from: datetime | None = None
+) -> UnitPrice | None:
+    """Publish what an operator says, audited; None when it changes nothing.
+
+    Raises Invalid for a model that cannot be one and for a moment that is over: what calls have
+    cost by then is booked.
+    """
+    if not price_key or len(price_key) > MAX_KEY or price_key.split() != [price_key]:
+        raise Invalid(f"{price_key!r} is not the name of a model.", param="price_key")
+    if effective_from is not None and effective_from < clock.now():
+        raise Invalid("A price begins now or later, never in the past.", param="effective_from")
+    with transaction.atomic():
+        before = in_effect(price_key, at=effective_from or clock.now())
+        row = publish(
+            price_key=price_key, prices=prices, source=actor, effective_from=effective_from
+        )
+        if row is not None:
+            audit.record(
+                actor=actor,
+                action="prices.set",
+                target=f"price:{price_key}",
+                before=before.rates if before else None,
+                after=row.rates,
+                effective_from=row.effective_from.isoformat(),
+            )
+    return row
+
+
+def import_sheets(
+    sheets: Mapping[str, UnitPrices], *, source: str, actor: str
+) -> tuple[list[str], list[str]]:
+    """Publish those that differ from what is in effect: the keys added, and those changed.
+
+    One transaction with its audit row; sheets that say the same change nothing and leave none.
+    """
+    with transaction.atomic():
+        known = {key: row.fingerprint for key, row in current(list(sheets)).items()}
+        added = sorted(set(sheets) - set(known))
+        changed = sorted(
+            key for key, sheet in sheets.items() if known.get(key, "") != sheet.fingerprint
+        )
+        changed = [key for key in changed if key in known]
+        if added or changed:
+            publish_all({key: sheets[key] for key in [*added, *changed]}, source=source)
+            audit.record(
+                actor=actor,
+                action="prices.import",
+                target="unit prices",
+                source=source,
+                added=len(added),
+                changed=len(changed),
+                models=[*added, *changed][:MAX_NAMED],
+            )
+    return added, changed
+
+
+def in_effect(price_key: str, *, at: datetime) -> UnitPrice | None:
+    """The version of one key that is in effect at a moment."""
+    rows = UnitPrice.objects.filter(price_key=price_key, effective_from__lte=at)
+    return rows.order_by("-effective_from", "-id").first()
+
+
+def keys_in_use() -> set[str]:
+    """Where the prices of every deployment stand, switched on or not."""
+    rows = Deployment.objects.order_by().values_list("price_key", "model").distinct()
+    return {price_key or model for price_key, model in rows}
+
+
 def current(price_keys: list[str]) -> dict[str, UnitPrice]:
-    """The version in effect now of each key that has one, in one query."""
-    rows = UnitPrice.objects.filter(
-        price_key__in=price_keys, effective_from__lte=clock.now()
-    ).order_by("effective_from", "id")
-    return {row.price_key: row for row in rows}
+    """The version in effect now of each key that has one, in one query for up to 500 keys."""
+    found: dict[str, UnitPrice] = {}
+    # SQLite takes so many parameters and no more; calls ask for a handful.
+    for start in range(0, len(price_keys), 500):
+        rows = UnitPrice.objects.filter(
+            price_key__in=price_keys[start : start + 500], effective_from__lte=clock.now()
+        ).order_by("effective_from", "id")
+        found |= {row.price_key: row for row in rows}
+    return found
 
 
 def _present(rates: Rates) -> dict[str, int]:
@@ -161,7 +242,7 @@ def current_all() -> dict[str, UnitPrice]:
     return {row.price_key: row for row in rows}
 
 
-def publish_all(sheets: dict[str, UnitPrices], *, source: str) -> None:
+def publish_all(sheets: Mapping[str, UnitPrices], *, source: str) -> None:
     """Add a version of each sheet, in effect from now, in one statement."""
     now = clock.now()
     UnitPrice.objects.bulk_create(

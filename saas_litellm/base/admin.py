@@ -30,7 +30,7 @@ from saas_litellm.base.audited import Audited, actor
 from saas_litellm.base.csv_files import csv_answer
 from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
-from saas_litellm.base.refusals import Refusal
+from saas_litellm.base.refusals import Invalid, Refusal
 
 __all__ = ["Audited", "actor"]
 _SUMMARY = 120
@@ -251,6 +251,18 @@ def _safe_next(request: HttpRequest) -> str:
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return wanted if is_ours else ""
+
+
+def once(request: HttpRequest, *, act: str, key: str, content: str, work: Callable[[], str]) -> str:
+    """Do a page's database work once for its hidden key, and say what it said, however often the
+    page is sent. Raises Invalid when it is sent again with other content, and what ``work`` raises.
+    """
+    claim = idempotency.claim_of(caller=actor(request), act=act, key=key, content=content)
+    try:
+        done, kept = idempotency.once(claim, work, str)
+    except idempotency.KeyReused as error:
+        raise Invalid("This page was sent before, with other content. Load it again.") from error
+    return done or kept
 
 
 Page = TypeVar("Page", bound=Callable[..., HttpResponseBase])

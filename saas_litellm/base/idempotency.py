@@ -63,6 +63,14 @@ class Claim:
     fingerprint: str
 
 
+def claim_of(*, caller: str, act: str, key: str, content: str = "") -> Claim:
+    """The claim of a page's hidden key: one act of one person, and what it would do."""
+    return Claim(
+        scope=encryption.keyed_hash(f"{caller}\npage {act}\n{key}"),
+        fingerprint=encryption.keyed_hash(content),
+    )
+
+
 def key_of(request: HttpRequest) -> Key | None:
     """The key that a POST carries; raises Invalid for one that cannot be a key."""
     text = request.headers.get(HEADER)

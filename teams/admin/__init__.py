@@ -1,5 +1,25 @@
 """Who is asking, and what they may use, as operators see it."""
 
-from teams.admin import keys, own_account, people, staff, supply
+from teams.admin import (
+    access_groups,
+    aliases,
+    credentials,
+    deployment_health,
+    keys,
+    own_account,
+    people,
+    staff,
+    unit_prices,
+)
 
-__all__ = ["keys", "own_account", "people", "staff", "supply"]
+__all__ = [
+    "access_groups",
+    "aliases",
+    "credentials",
+    "deployment_health",
+    "keys",
+    "own_account",
+    "people",
+    "staff",
+    "unit_prices",
+]

@@ -137,6 +137,11 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # An alias's page leads to the teams that may use it.
+        asked = {"access_groups__aliases", "access_groups__is_active__exact"}
+        return lookup in asked or super().lookup_allowed(lookup, value, request)
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         if change:
             super().save_model(request, obj, form, change)

@@ -158,6 +158,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9_-]{0,62}\\Z', 'Use lower-case letters, digits, - and _, starting with a letter or digit (63 at most).')])),
+                ('provider', models.CharField(blank=True, help_text='Whose key it is, as model strings begin: openai, anthropic, azure.', max_length=60)),
                 ('secret_ciphertext', models.TextField(editable=False)),
                 ('api_base', models.URLField(blank=True, max_length=500)),
                 ('extra', models.JSONField(blank=True, default=dict, help_text='Further settings of the provider that are not secret, such as api_version.')),

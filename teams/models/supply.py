@@ -116,6 +116,11 @@ class ProviderCredential(models.Model):
     organization = models.ForeignKey(
         "teams.Organization", models.PROTECT, null=True, blank=True, related_name="+"
     )
+    provider = models.CharField(
+        max_length=60,
+        blank=True,
+        help_text="Whose key it is, as model strings begin: openai, anthropic, azure.",
+    )
     secret_ciphertext = models.TextField(editable=False)
     api_base = models.URLField(max_length=500, blank=True)
     extra = models.JSONField(

@@ -131,11 +131,14 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "suspend_page"): ADMINS,
     ("teams.team", "top_up"): MONEY,
     ("teams.team", "wallet_page"): MONEY,
+    ("teams.unitprice", "import_prices"): ADMINS,
+    ("teams.unitprice", "set_price"): ADMINS,
 }
 REPORTS = {
     "jobs/profitday/deferred-revenue/": ALL,
     "jobs/profitday/cost-drift/": ALL,
     "jobs/shadow/reprice/": ALL,
+    "teams/alias/models/": ALL,
 }
 _ACTION_LISTS = ("actions_detail", "actions_row", "actions_list", "actions_submit_line")
 

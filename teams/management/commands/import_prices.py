@@ -4,13 +4,11 @@ from fnmatch import fnmatch
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
 
-from saas_litellm.base import audit
 from saas_litellm.base.commands import OperatorCommand
-from saas_litellm.base.money import from_femto, plain
-from teams import cost_map, prices
-from teams.prices import RATE_NAMES, UnitPrices
+from teams import cost_map, price_changes, prices
+from teams.price_changes import Kind
+from teams.prices import UnitPrices
 
 
 class Command(OperatorCommand):
@@ -22,59 +20,48 @@ class Command(OperatorCommand):
 
     def operate(self, *, dry_run: bool, only: list[str], **options: Any) -> None:
         try:
-            listed = list(cost_map.priced_models(cost_map.load()))
+            listed = cost_map.bundled()
         except cost_map.CostMapMissing as error:
             raise CommandError(str(error)) from error
-        if only:
-            listed = [entry for entry in listed if any(fnmatch(entry.model, glob) for glob in only)]
-        sheets = {entry.model: entry.prices for entry in listed if entry.prices}
-        refused = [(entry.model, entry.problem) for entry in listed if entry.prices is None]
+        models = {
+            entry.model
+            for entry in listed
+            if not only or any(fnmatch(entry.model, glob) for glob in only)
+        }
         known = {key: UnitPrices.from_json(row.rates) for key, row in prices.current_all().items()}
-        added = sorted(set(sheets) - set(known))
-        changed = sorted(
-            model for model in sheets if known.get(model, sheets[model]) != sheets[model]
-        )
-        lines = [f"+ {model}  {_line(sheets[model])}" for model in added]
-        for model in changed:
-            lines += [
-                f"~ {model}  {_line(known[model])}",
-                f"  {' ' * len(model)}→ {_line(sheets[model])}",
-            ]
-        lines += [f"! {model}  refused: {problem}" for model, problem in refused]
+        found = price_changes.diff(listed, known, only=models)
+        sheets = {line.price_key: line.new for line in found.lines if line.new is not None}
         if not dry_run:
-            with transaction.atomic():
-                prices.publish_all(
-                    {model: sheets[model] for model in [*added, *changed]},
-                    source="litellm bundled cost map",
-                )
-                audit.record(
-                    actor=self.actor,
-                    action="prices.import",
-                    target="unit prices",
-                    added=len(added),
-                    changed=len(changed),
-                )
-        unchanged = len(sheets) - len(added) - len(changed)
-        lines.append(
-            f"{len(added)} added, {len(changed)} changed, {unchanged} unchanged,"
-            f" {len(refused)} refused{' (dry run: nothing written)' if dry_run else ''}"
-        )
+            prices.import_sheets(sheets, source=cost_map.SOURCE, actor=self.actor)
+        added, changed = found.of(Kind.NEW), found.of(Kind.CHANGED)
+        refused = found.of(Kind.REFUSED)
         self.answer(
-            "\n".join(lines),
-            added=added,
-            changed=changed,
-            unchanged=unchanged,
-            refused=dict(refused),
+            "\n".join([*_shown(found), _summary(found, dry_run=dry_run)]),
+            added=[line.price_key for line in added],
+            changed=[line.price_key for line in changed],
+            unchanged=found.unchanged,
+            refused={line.price_key: line.problem for line in refused},
             dry_run=dry_run,
         )
 
 
-def _line(sheet: UnitPrices) -> str:
-    """USD per million tokens, every rate that is set."""
-    rates = [
-        f"{name} {plain(from_femto(rate) * 10**6)}"
-        for name in RATE_NAMES
-        if (rate := getattr(sheet.base, name)) is not None
-    ]
-    tiers = [f"above {tier.above_tokens}" for tier in sheet.tiers]
-    return ", ".join([*rates, *tiers])
+def _shown(found: price_changes.Diff) -> list[str]:
+    lines = []
+    for one in found.lines:
+        match one.kind:
+            case Kind.REFUSED:
+                lines.append(f"! {one.price_key}  refused: {one.problem}")
+            case Kind.NEW if one.new:
+                lines.append(f"+ {one.price_key}  {price_changes.line(one.new)}")
+            case Kind.CHANGED if one.old and one.new:
+                lines.append(f"~ {one.price_key}  {price_changes.line(one.old)}")
+                lines.append(f"  {' ' * len(one.price_key)}→ {price_changes.line(one.new)}")
+    return lines
+
+
+def _summary(found: price_changes.Diff, *, dry_run: bool) -> str:
+    return (
+        f"{len(found.of(Kind.NEW))} added, {len(found.of(Kind.CHANGED))} changed,"
+        f" {found.unchanged} unchanged, {len(found.of(Kind.REFUSED))} refused"
+        f"{' (dry run: nothing written)' if dry_run else ''}"
+    )

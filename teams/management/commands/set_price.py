@@ -4,9 +4,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
 
-from saas_litellm.base import audit
 from saas_litellm.base.commands import OperatorCommand
 from saas_litellm.base.money import femto
 from teams import prices
@@ -41,16 +39,6 @@ class Command(OperatorCommand):
             )
         except (BadPrice, InvalidOperation) as error:
             raise CommandError(f"Not a price: {error}") from error
-        with transaction.atomic():
-            known = prices.current([price_key]).get(price_key)
-            row = prices.publish(price_key=price_key, prices=sheet, source=self.actor)
-            if row:
-                audit.record(
-                    actor=self.actor,
-                    action="prices.set",
-                    target=f"price:{price_key}",
-                    before=known.rates if known else None,
-                    after=row.rates,
-                )
+        row = prices.set_by_hand(price_key=price_key, prices=sheet, actor=self.actor)
         said = "Set" if row else "Unchanged:"
         self.answer(f"{said} the unit prices of {price_key}.", price_key=price_key, rates=rates)
