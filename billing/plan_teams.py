@@ -23,7 +23,7 @@ def by_plan(*, at: datetime | None = None) -> dict[int | None, int]:
     return dict(counted)
 
 
-def on(plan: PricePlan, *, at: datetime | None = None) -> QuerySet[Team]:
+def on(plan: PricePlan, *, at: datetime | None = None) -> QuerySet[Any]:
     """The teams that plan prices then, by name; ``of_plan`` is None for those without a choice."""
     teams = _teams(at or clock.now())
     found = teams.filter(of_plan=plan.pk)
@@ -56,7 +56,7 @@ def assign_all(
         ]
 
 
-def _teams(at: datetime) -> QuerySet[Team]:
+def _teams(at: datetime) -> QuerySet[Any]:
     """Each with the plan assigned to it: its own wins over its organization's."""
     newest = PlanAssignment.objects.filter(effective_from__lte=at).order_by("-effective_from")
     return Team.objects.annotate(

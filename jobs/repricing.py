@@ -230,6 +230,10 @@ class Summary:
         self.candidate_nano_usd += job.candidate_nano_usd
         self.jobs_turning_to_loss += int(job.turns_to_loss)
 
+    @property
+    def difference_nano_usd(self) -> int:
+        return self.candidate_nano_usd - self.current_nano_usd
+
     def as_json(self) -> dict[str, Any]:
         cost = self.provider_cost_nano_usd
         return {
@@ -237,7 +241,7 @@ class Summary:
             "provider_cost_usd": from_nano(cost),
             "current_revenue_usd": from_nano(self.current_nano_usd),
             "candidate_revenue_usd": from_nano(self.candidate_nano_usd),
-            "difference_usd": from_nano(self.candidate_nano_usd - self.current_nano_usd),
+            "difference_usd": from_nano(self.difference_nano_usd),
             "current_margin_usd": from_nano(self.current_nano_usd - cost),
             "candidate_margin_usd": from_nano(self.candidate_nano_usd - cost),
             "jobs_turning_to_loss": self.jobs_turning_to_loss,
