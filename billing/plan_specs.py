@@ -5,7 +5,7 @@ One shape for the management API, the ``plan`` command's files and what both sho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -140,9 +140,14 @@ def shown(version: PlanVersion) -> dict[str, Any]:
         "none_share_percent": _percent(version.none_share_basis_points),
         "monthly_minimum_credits": from_nano(version.monthly_minimum_nanocredits),
         "margin_floor_percent": _percent(version.margin_floor_basis_points),
-        "job_rules": [_shown_job_rule(rule) for rule in version.job_rules.order_by("id")],
-        "call_rules": [_shown_call_rule(rule) for rule in version.call_rules.order_by("id")],
+        "job_rules": [_shown_job_rule(rule) for rule in _in_order(version.job_rules.all())],
+        "call_rules": [_shown_call_rule(rule) for rule in _in_order(version.call_rules.all())],
     }
+
+
+def _in_order(rules: Iterable[Any]) -> list[Any]:
+    """As they were drafted; sorted here, so that rows read ahead are made use of."""
+    return sorted(rules, key=lambda rule: rule.pk)
 
 
 def _state(version: PlanVersion) -> str:

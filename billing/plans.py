@@ -178,6 +178,12 @@ def version_for(team: Team, *, at: datetime | None = None) -> PlanVersion:
     return versions.filter(plan__is_default=True).first() or ensure_preset("job_based")
 
 
+def in_effect(plan: PricePlan, *, at: datetime | None = None) -> PlanVersion | None:
+    """The version that this plan prices new jobs by then (now when None), if it has any."""
+    active = plan.versions.filter(activated_at__isnull=False, effective_from__lte=at or clock.now())
+    return active.select_related("plan").order_by("-effective_from", "-number").first()
+
+
 @lru_cache(maxsize=1024)
 def load(version_id: int) -> pricing.Plan:
     """A fixed version's rules, kept in memory: they can never change."""

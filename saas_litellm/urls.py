@@ -26,6 +26,7 @@ urlpatterns = [
         admin.site.admin_view(own_account.second_factor_page),
         name="second_factor",
     ),
+    path("admin/prices/", include("saas_litellm.plan_pages.urls")),
     path("admin/", admin.site.urls),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),

@@ -153,7 +153,9 @@ class JobRow(Row):
         ],
     )
     credits = Number("Credits")
-    package_tokens = Number("Tokens in a package", places=0, kinds="package", help_text="1,000")
+    package_tokens = Number(
+        "Tokens in a package", places=0, kinds="package", help_text="Empty: 1,000."
+    )
     max_provider_cost_usd = Number(
         "Its calls may cost you at most, USD", kinds="flat", help_text="Empty: 1 USD."
     )

@@ -54,6 +54,8 @@ class VersionForm:
             sent, prefix="call", initial=[_call_initial(rule) for rule in spec.call_rules]
         )
         self.errors: list[str] = []
+        # Whether a field is marked, or something is said in ``errors``.
+        self.is_wrong = False
 
     @property
     def visible(self) -> list[forms.BoundField]:
@@ -66,7 +68,8 @@ class VersionForm:
     def spec(self) -> VersionSpec | None:
         """What was sent, as a spec; None when a field is wrong, which then says so."""
         parts = (self.version, self.job_rules, self.call_rules)
-        if not all([part.is_valid() for part in parts]):
+        if not all(part.is_valid() for part in parts):
+            self.is_wrong = True
             self.errors += [*self.job_rules.non_form_errors(), *self.call_rules.non_form_errors()]
             return None
         given = {
@@ -87,21 +90,12 @@ class VersionForm:
         """Show what the domain refused beside the rule that it is about."""
         self._object((refusal.param or "").split("."), refusal.message)
 
-    @property
-    def is_wrong(self) -> bool:
-        """Whether anything is marked."""
-        return bool(
-            self.errors
-            or self.version.errors
-            or self.job_rules.total_error_count()
-            or self.call_rules.total_error_count()
-        )
-
     def _kept(self, name: str) -> list[Row]:
         return [row for row in getattr(self, name).forms if row.is_kept]
 
     def _object(self, place: Any, message: str) -> None:
         """``place`` leads into the spec: ("call_rules", 0, "tiers", 1, "credits")."""
+        self.is_wrong = True
         name, *within = place
         if name in {"job_rules", "call_rules"} and within:
             row = self._kept(name)[int(within[0])]
