@@ -171,6 +171,8 @@ MIDDLEWARE = [
 ROOT_URLCONF = "saas_litellm.urls"
 ASGI_APPLICATION = "saas_litellm.asgi.application"
 APPEND_SLASH = False
+# A price plan's form has a field for whatever a rule can say, and a plan may have many rules.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
 AUTH_USER_MODEL = "teams.User"
 # Where a sign-in leads that began at the sign-in page itself.
 LOGIN_REDIRECT_URL = "/admin/"
@@ -309,7 +311,7 @@ UNFOLD = {
     "SITE_HEADER": "SaaS LiteLLM",
     "SITE_SYMBOL": "receipt_long",
     "DASHBOARD_CALLBACK": "saas_litellm.dashboard.home.context",
-    "STYLES": [_static("saas/charts.css"), _static("saas/board.css")],
+    "STYLES": [_static("saas/charts.css"), _static("saas/board.css"), _static("saas/plans.css")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
     "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
     "LOGIN": {"form": "teams.sign_in.SignInForm"},

@@ -85,7 +85,7 @@ def activate(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     if version.activated_at is not None:
         # The second click of two, or a page that was left open.
         shell.say(request, f"{version} is active already, {_since(version)}.")
-        return redirect("price_plan", slug)
+        return redirect("prices:plan", slug)
     form = FromForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -98,7 +98,7 @@ def activate(request: HttpRequest, slug: str, number: int) -> HttpResponse:
             form.add_error(None, refusal.message)
         else:
             shell.say(request, f"{version} is active, {_since(version)}.")
-            return redirect("price_plan", slug)
+            return redirect("prices:plan", slug)
     current = plans.in_effect(plan)
     return shell.framed(
         request,
@@ -138,7 +138,7 @@ def assign(request: HttpRequest, slug: str) -> HttpResponse:
             form.add_error(None, refusal.message)
         else:
             shell.say(request, _said(plan.name, len(made)))
-            return redirect("price_plan", slug)
+            return redirect("prices:plan", slug)
     return shell.framed(
         request,
         "assign.html",

@@ -46,7 +46,7 @@ def edit_version(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     version = shell.found_version(slug, number)
     if version.fixed_at is not None:
         shell.refuse(request, f"{version} is no draft any more: make a new version from it.")
-        return redirect("price_plan", slug)
+        return redirect("prices:plan", slug)
 
     def save(form: VersionForm, given: VersionSpec) -> PlanVersion:
         opened = form.version.cleaned_data["opened"]
@@ -83,7 +83,7 @@ def _form_page(
     """Shows the form, tries it out ("preview", "more"), or saves it and goes on."""
     if len(spec.job_rules) > rows.MOST_RULES or len(spec.call_rules) > rows.MOST_RULES:
         shell.refuse(request, "Too many rules for a form: draft this plan over the API.")
-        return redirect("price_plan", plan.slug)
+        return redirect("prices:plan", plan.slug)
     if request.method != "POST":
         form = VersionForm(spec=spec, hidden=hidden)
         tried = preview.of_spec(spec, plan=plan)
@@ -114,8 +114,8 @@ def _form_page(
 def _saved(request: HttpRequest, plan: PricePlan, version: PlanVersion) -> HttpResponse:
     shell.say(request, f"Saved as draft {version.number}. Nobody is charged by it yet.")
     if "then_what_if" in request.POST:
-        return redirect(f"{reverse('price_what_if')}?version={version.pk}")
-    return redirect("price_plan", plan.slug)
+        return redirect(f"{reverse('prices:what_if')}?version={version.pk}")
+    return redirect("prices:plan", plan.slug)
 
 
 def _source(request: HttpRequest, plan: PricePlan) -> PlanVersion | None:

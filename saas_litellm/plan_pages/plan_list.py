@@ -125,8 +125,8 @@ def go_back(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         )
     except Refusal as refusal:
         shell.refuse(request, refusal.message)
-        return redirect("price_plan", slug)
-    return redirect("price_plan_activate", slug, draft.number)
+        return redirect("prices:plan", slug)
+    return redirect("prices:activate", slug, draft.number)
 
 
 def _create(request: HttpRequest) -> HttpResponse:
@@ -138,9 +138,9 @@ def _create(request: HttpRequest) -> HttpResponse:
         plan = plan_specs.create_plan(slug=slug, name=name[:200], actor=actor(request))
     except Refusal as refusal:
         shell.refuse(request, refusal.message)
-        return redirect("price_plans")
+        return redirect("prices:plans")
     shell.say(request, f"{plan.name} is there. Now say what it charges.")
-    return redirect(reverse("price_plan_new_version", args=[plan.slug]))
+    return redirect(reverse("prices:new", args=[plan.slug]))
 
 
 def _rows(listed: list[Any]) -> list[dict[str, Any]]:

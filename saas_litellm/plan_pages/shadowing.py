@@ -52,8 +52,8 @@ def price_shadows(request: HttpRequest) -> HttpResponse:
         )
         .order_by("ended_at", "-started_at", "-pk")
     )
-    listed = Paginator(every, SHADOWS_A_PAGE).get_page(request.GET.get("page"))
-    rows = [
+    listed: Any = Paginator(every, SHADOWS_A_PAGE).get_page(request.GET.get("page"))
+    rows: list[dict[str, Any]] = [
         {
             "shadow": shadow,
             "jobs": shown.count(shadow.jobs),
@@ -75,7 +75,7 @@ def price_shadow(request: HttpRequest, pk: int) -> HttpResponse:
             raise PermissionDenied
         shadows.stop(shadow=shadow, actor=actor(request))
         shell.say(request, f"{shadow.version} shadows no more; what it found stays.")
-        return redirect("price_shadow", pk)
+        return redirect("prices:shadow", pk)
     by_team, days = _sums(shadow)
     now = clock.now()
     found = what_if.answer(
@@ -123,7 +123,7 @@ def start_shadow(request: HttpRequest, slug: str, number: int) -> HttpResponse:
             form.add_error(None, refusal.message)
         else:
             shell.say(request, f"{version} prices every job that closes from now on, in shadow.")
-            return redirect("price_shadow", shadow.pk)
+            return redirect("prices:shadow", shadow.pk)
     return shell.framed(
         request,
         "start_shadow.html",
