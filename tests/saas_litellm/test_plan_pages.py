@@ -20,7 +20,6 @@ from billing.plan_specs import VersionSpec
 from billing.refusals import PlanNotReady
 from jobs import repricing, samples, shadows, what_if
 from jobs.models import Shadow
-from saas_litellm.base import clock
 from saas_litellm.base.models import AuditEntry
 from saas_litellm.base.money import NANO, from_nano
 from saas_litellm.plan_pages import preview
@@ -159,7 +158,7 @@ def sent_of(html: str) -> dict[str, Any]:
         name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
         if name and ('type="checkbox"' not in tag or " checked" in tag):
             sent[name[1]] = value[1] if value else ("on" if "checkbox" in tag else "")
-    for name, options in re.findall(r'<select name="([^"]*)".*?>(.*?)</select>', html, flags=re.S):
+    for name, options in re.findall(r'<select name="([^"]*)".*?>(.*?)</select>', html, flags=re.DOTALL):
         chosen = re.search(r'value="([^"]*)" selected', options)
         first = re.search(r'value="([^"]*)"', options)
         sent[name] = chosen[1] if chosen else (first[1] if first else "")
@@ -313,7 +312,7 @@ def test_a_row_that_is_removed_is_no_rule(owner: Client) -> None:
     path = reverse("prices:edit", args=["gold", 1])
     form = sent(owner.get(path).context["form"]).dict()
     owner.post(path, {**form, "job-1-DELETE": "on", "call-0-DELETE": "on"})
-    version = PlanVersion.objects.get()
+    version = PlanVersion.objects.get(plan__slug="gold")
     assert [rule.job_type for rule in version.job_rules.order_by("id")] == ["review", "least"]
     assert version.call_rules.count() == 3
 
@@ -404,6 +403,7 @@ def test_without_a_past_there_are_samples_all_the_same() -> None:
 def history(monkeypatch: Any) -> Clock:
     """Three teams' jobs over three days."""
     moved = Clock(monkeypatch)
+    moved.set(2026, 3, 6)
     teams = [
         factories.company(name="alice").team,
         factories.company(name="bob", plan="job_based").team,
@@ -666,7 +666,7 @@ POSTED = [("prices:preview", ["gold"]), ("prices:again", ["gold", 1])]
 @pytest.mark.parametrize("role", ["owner", "admin", "finance", "support", "viewer"])
 def test_finance_writes_and_others_look(role: str) -> None:
     drafted("gold", **FLAT)
-    shadow = Shadow.objects.create(version=drafted("tin", **FLAT), started_at=clock.now())
+    shadow = shadows.start(version=drafted("tin", **FLAT), team=None, actor="test")
     client = browser(person("pat", role))
     may = role in {"owner", "admin", "finance"}
     for name, args in [*LOOK, ("prices:shadow", [shadow.pk])]:
