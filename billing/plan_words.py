@@ -109,7 +109,8 @@ def _extras(rule: RuleSpec) -> str:
 
 
 def _of_all(spec: VersionSpec) -> list[str]:
-    worth = plain((1 / spec.credits_per_usd).quantize(Decimal("0.000001")))
+    worth = (1 / spec.credits_per_usd).quantize(Decimal("0.000001"))
+    worth = worth.quantize(Decimal("0.01")) if worth == round(worth, 2) else plain(worth)
     said = [f"A credit is worth ${worth} ({number(spec.credits_per_usd)} credits per USD)"]
     shares = [("partial", spec.partial_share_percent), ("none", spec.none_share_percent)]
     said += [

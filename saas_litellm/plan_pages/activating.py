@@ -41,6 +41,9 @@ class FromForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         if given.get("begins") == "now":
+            # Whoever typed a date did not mean now.
+            if given.get("effective_from") is not None:
+                self.add_error("effective_from", "There is a moment, but now is chosen: which one?")
             given["effective_from"] = None
         elif "effective_from" not in self.errors and given.get("effective_from") is None:
             self.add_error("effective_from", "Give the day and the time, or choose now.")

@@ -36,11 +36,11 @@ class Priced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """``objection``: why it could not be activated like that. ``error``: why there is no price."""
+    """``current``: the number of the version in effect. ``objection``: why it could not be activated like that. ``error``: why there is no price."""
 
     error: str = ""
     objection: str = ""
-    current: str = ""
+    current: int | None = None
     is_tiered: bool = False
     samples: Sequence[Priced] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ def of_spec(spec: VersionSpec, *, plan: PricePlan) -> Preview:
     current = plans.load(replaced.pk) if replaced is not None else None
     return Preview(
         objection=candidates.objection(candidate),
-        current=str(replaced) if replaced is not None else "",
+        current=replaced.number if replaced is not None else None,
         is_tiered=candidate.is_tiered,
         samples=[_priced(sample, candidate, current) for sample in samples.typical()],
     )

@@ -158,7 +158,9 @@ def sent_of(html: str) -> dict[str, Any]:
         name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
         if name and ('type="checkbox"' not in tag or " checked" in tag):
             sent[name[1]] = value[1] if value else ("on" if "checkbox" in tag else "")
-    for name, options in re.findall(r'<select name="([^"]*)".*?>(.*?)</select>', html, flags=re.DOTALL):
+    for name, options in re.findall(
+        r'<select name="([^"]*)".*?>(.*?)</select>', html, flags=re.DOTALL
+    ):
         chosen = re.search(r'value="([^"]*)" selected', options)
         first = re.search(r'value="([^"]*)"', options)
         sent[name] = chosen[1] if chosen else (first[1] if first else "")
@@ -393,7 +395,7 @@ def test_without_a_past_there_are_samples_all_the_same() -> None:
     found = preview.of_spec(VersionSpec(job_rules=[{"credits": 2}]), plan=plan)  # type: ignore[list-item]
     assert [sample.then_nanocredits for sample in found.samples] == [2 * NANO] * 3
     assert [sample.is_loss for sample in found.samples] == [False, False, True]
-    assert found.current == "job_based v1"
+    assert found.current == 1
 
 
 # --- What if -------------------------------------------------------------------------------------
@@ -523,6 +525,8 @@ def test_a_version_is_activated_from_a_date_once(owner: Client, history: Clock) 
     assert "lies in the past" in past.content.decode()
     empty = owner.post(path, {"begins": "date", "effective_from": ""})
     assert "Give the day and the time" in empty.content.decode()
+    torn = owner.post(path, {"begins": "now", "effective_from": "2026-03-11T12:00"})
+    assert "There is a moment, but now is chosen" in torn.content.decode()
     form = {"begins": "date", "effective_from": "2026-03-11T12:00"}
     for _ in range(2):
         assert owner.post(path, form).status_code == 302
@@ -734,7 +738,7 @@ def test_a_plan_reads_as_sentences() -> None:
     assert plan_words.sentences(spec) == [
         "contract_review: 3 credits per completed job (its calls may cost you at most $1)",
         "every other job: provider cost + 40 %, at 10 credits per USD",
-        "A credit is worth $0.1 (10 credits per USD)",
+        "A credit is worth $0.10 (10 credits per USD)",
     ]
     said = "\n".join(plan_words.sentences(VersionSpec(**EVERYTHING)))
     for part in (
