@@ -35,7 +35,7 @@ def credits_of(amount: Decimal) -> str:
 
 
 def number(amount: Decimal) -> str:
-    return f"{plain(amount):,}"
+    return f"{plain(amount):,f}"
 
 
 def _job_price(rule: JobRuleSpec) -> str:

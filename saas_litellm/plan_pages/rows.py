@@ -26,7 +26,7 @@ class Number(forms.CharField):
         super().__init__(label=label, required=False, max_length=40, widget=widget, **more)
 
     def prepare_value(self, value: Any) -> Any:
-        return f"{plain(value)}" if isinstance(value, Decimal) else value
+        return f"{plain(value):f}" if isinstance(value, Decimal) else value
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
