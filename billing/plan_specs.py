@@ -5,13 +5,14 @@ One shape for the management API, the ``plan`` command's files and what both sho
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from django.db import IntegrityError, transaction
 from pydantic import Field
 
-from billing import plans
+from billing import plans, tiers
 from billing.models import CallRule, JobRule, PlanVersion, PricePlan
 from billing.models.plans import FailedJobs, Rule
 from billing.refusals import PlanNotReady
@@ -96,20 +97,35 @@ def create_plan(*, slug: str, name: str, actor: str) -> PricePlan:
     return plan
 
 
-def draft(*, plan: PricePlan, spec: VersionSpec, actor: str) -> PlanVersion:
-    """A new draft with these rules. Raises Invalid (amounts), PlanNotReady (rules that clash)."""
+def draft(
+    *, plan: PricePlan, spec: VersionSpec, actor: str, number: int | None = None
+) -> PlanVersion:
+    """A new draft with these rules. Raises Invalid (amounts), PlanNotReady (rules that clash).
+
+    ``number`` says which version it is to be: the same spec sent twice is then one draft, and
+    another spec under a number that is taken is refused (PlanNotReady).
+    """
     try:
         with transaction.atomic():
-            version = plans.draft(plan=plan, **_version_columns(spec))
-            for number, job_rule in enumerate(spec.job_rules):
-                _create(JobRule, version, _job_columns(job_rule), f"job_rules.{number}")
-            for number, call_rule in enumerate(spec.call_rules):
-                _create(CallRule, version, _call_columns(call_rule), f"call_rules.{number}")
-            plans.read(version)
+            if number is not None and plan.versions.filter(number=number).exists():
+                return _same(plan, number, spec)
+            version = plans.draft(plan=plan, number=number, **version_columns(spec))
+            write_rules(version, spec)
             audit.record(actor=actor, action="plan.draft", target=f"plan:{version}")
+    except IntegrityError:
+        # Another request took the number between the look and the insert.
+        if number is None:
+            raise
+        return _same(plan, number, spec)
     except InexactAmount as error:
         raise Invalid(str(error), param="rules") from error
     return version
+
+
+def spec_of(version: PlanVersion) -> VersionSpec:
+    """The spec that would draft this version again."""
+    columns = shown(version)
+    return VersionSpec(**{name: columns[name] for name in VersionSpec.model_fields})
 
 
 def shown(version: PlanVersion) -> dict[str, Any]:
@@ -124,9 +140,14 @@ def shown(version: PlanVersion) -> dict[str, Any]:
         "none_share_percent": _percent(version.none_share_basis_points),
         "monthly_minimum_credits": from_nano(version.monthly_minimum_nanocredits),
         "margin_floor_percent": _percent(version.margin_floor_basis_points),
-        "job_rules": [_shown_job_rule(rule) for rule in version.job_rules.order_by("id")],
-        "call_rules": [_shown_call_rule(rule) for rule in version.call_rules.order_by("id")],
+        "job_rules": [_shown_job_rule(rule) for rule in _in_order(version.job_rules.all())],
+        "call_rules": [_shown_call_rule(rule) for rule in _in_order(version.call_rules.all())],
     }
+
+
+def _in_order(rules: Iterable[Any]) -> list[Any]:
+    """As they were drafted; sorted here, so that rows read ahead are made use of."""
+    return sorted(rules, key=lambda rule: rule.pk)
 
 
 def _state(version: PlanVersion) -> str:
@@ -135,12 +156,47 @@ def _state(version: PlanVersion) -> str:
     return "draft" if version.fixed_at is None else "fixed"
 
 
+def _same(plan: PricePlan, number: int, spec: VersionSpec) -> PlanVersion:
+    version = plan.versions.get(number=number)
+    if exact(spec_of(version)) != exact(spec):
+        raise PlanNotReady(f"Somebody else drafted {version} meanwhile: look at it first.")
+    return version
+
+
+def exact(spec: VersionSpec) -> dict[str, Any]:
+    """For comparing: what a failed job pays by default is written out."""
+    columns = spec.model_dump()
+    for rule in columns["job_rules"]:
+        unsaved = JobRule(kind=rule["kind"], failed_jobs=rule["failed_jobs"] or "")
+        rule["failed_jobs"] = str(unsaved.effective_failed_jobs)
+    for rule in columns["call_rules"]:
+        rule["failed_jobs"] = rule["failed_jobs"] or str(FailedJobs.DELIVERED)
+    return columns
+
+
+def write_rules(version: PlanVersion, spec: VersionSpec) -> None:
+    """Into a draft without any. Raises Invalid, PlanNotReady."""
+    for number, job_rule in enumerate(spec.job_rules):
+        _create(JobRule, version, job_columns, job_rule, f"job_rules.{number}")
+    for number, call_rule in enumerate(spec.call_rules):
+        _create(CallRule, version, call_columns, call_rule, f"call_rules.{number}")
+    plans.read(version)
+
+
 def _create(
-    model: type[JobRule | CallRule], version: PlanVersion, columns: dict[str, Any], param: str
+    model: type[JobRule | CallRule],
+    version: PlanVersion,
+    columns_of: Callable[[Any], dict[str, Any]],
+    spec: RuleSpec,
+    param: str,
 ) -> None:
     try:
         with transaction.atomic():
-            model.objects.create(version=version, **columns)
+            model.objects.create(version=version, **columns_of(spec))
+    except InexactAmount as error:
+        raise Invalid(str(error), param=param) from error
+    except tiers.BadTiers as error:
+        raise PlanNotReady(str(error), param=param) from error
     except IntegrityError as error:
         raise PlanNotReady(
             f"{param}: another rule matches the same job type and alias, or an amount is out of"
@@ -149,7 +205,7 @@ def _create(
         ) from error
 
 
-def _version_columns(spec: VersionSpec) -> dict[str, Any]:
+def version_columns(spec: VersionSpec) -> dict[str, Any]:
     return {
         "nanocredits_per_usd": nano(spec.credits_per_usd),
         "partial_share_basis_points": _basis_points(spec.partial_share_percent),
@@ -168,7 +224,7 @@ def _rule_columns(spec: RuleSpec) -> dict[str, Any]:
     }
 
 
-def _job_columns(spec: JobRuleSpec) -> dict[str, Any]:
+def job_columns(spec: JobRuleSpec) -> dict[str, Any]:
     return {
         **_rule_columns(spec),
         "kind": spec.kind,
@@ -179,7 +235,11 @@ def _job_columns(spec: JobRuleSpec) -> dict[str, Any]:
     }
 
 
-def _call_columns(spec: CallRuleSpec) -> dict[str, Any]:
+def call_columns(spec: CallRuleSpec) -> dict[str, Any]:
+    """Raises BadTiers for a tiered rule whose tiers are no tariff."""
+    stored = [_tier_columns(tier, spec.metric) for tier in spec.tiers]
+    if spec.kind == "tiered":
+        tiers.parse(stored)
     return {
         **_rule_columns(spec),
         "alias": spec.alias,
@@ -191,7 +251,7 @@ def _call_columns(spec: CallRuleSpec) -> dict[str, Any]:
         "unit_nanocredits": None if spec.unit_credits is None else nano(spec.unit_credits),
         "metric": spec.metric,
         "mode": spec.mode,
-        "tiers": [_tier_columns(tier, spec.metric) for tier in spec.tiers],
+        "tiers": stored,
         "included_quantity": _quantity(spec.included, spec.metric),
         "minimum_nanocredits": nano(spec.minimum_credits),
         "cache_hit_basis_points": _basis_points(spec.cache_hit_percent),
@@ -232,6 +292,10 @@ def _percent(points: int | None) -> Decimal | None:
     return None if points is None else plain(Decimal(points) / 100)
 
 
+def _shown_quantity(quantity: int | None, scale: int) -> Decimal | None:
+    return None if quantity is None else plain(Decimal(quantity) / scale)
+
+
 def _shown_rule(rule: Rule) -> dict[str, Any]:
     return {
         "job_type": rule.job_type,
@@ -267,9 +331,9 @@ def _shown_call_rule(rule: CallRule) -> dict[str, Any]:
         "mode": rule.mode,
         "tiers": [
             {
-                "up_to": None if tier["up_to"] is None else plain(Decimal(tier["up_to"]) / scale),
-                "credits": from_nano(tier["nanocredits"]),
-                "flat_credits": from_nano(tier["flat_nanocredits"]),
+                "up_to": _shown_quantity(tier.get("up_to"), scale),
+                "credits": from_nano(tier.get("nanocredits", 0)),
+                "flat_credits": from_nano(tier.get("flat_nanocredits", 0)),
             }
             for tier in rule.tiers
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -23,9 +24,9 @@ _TYPING_TIME = timedelta(minutes=5)
 _NANOCREDITS_PER_1K_TOKENS = NANO // 10  # 10,000 tokens a credit
 
 
-def draft(*, plan: PricePlan, **settings: Any) -> PlanVersion:
+def draft(*, plan: PricePlan, number: int | None = None, **settings: Any) -> PlanVersion:
     """A new version without rules, next in number; ``settings`` are PlanVersion's own columns."""
-    return PlanVersion.objects.create(plan=plan, number=next_number(plan), **settings)
+    return PlanVersion.objects.create(plan=plan, number=number or next_number(plan), **settings)
 
 
 def next_number(plan: PricePlan) -> int:
@@ -77,7 +78,11 @@ def fix(version: PlanVersion) -> pricing.Plan:
 
 def check(version: PlanVersion) -> None:
     """Raise PlanNotReady unless every call has exactly one price and every rule can apply."""
-    plan = read(version)
+    check_rules(read(version))
+
+
+def check_rules(plan: pricing.Plan) -> None:
+    """What ``check`` asks of a version, of rules that may not be saved yet."""
     if not plan.covers(job_type="", alias=""):
         raise PlanNotReady(
             "Some jobs would have no price: add a job rule or a call rule that matches any."
@@ -173,6 +178,12 @@ def version_for(team: Team, *, at: datetime | None = None) -> PlanVersion:
     return versions.filter(plan__is_default=True).first() or ensure_preset("job_based")
 
 
+def in_effect(plan: PricePlan, *, at: datetime | None = None) -> PlanVersion | None:
+    """The version that this plan prices new jobs by then (now when None), if it has any."""
+    active = plan.versions.filter(activated_at__isnull=False, effective_from__lte=at or clock.now())
+    return active.select_related("plan").order_by("-effective_from", "-number").first()
+
+
 @lru_cache(maxsize=1024)
 def load(version_id: int) -> pricing.Plan:
     """A fixed version's rules, kept in memory: they can never change."""
@@ -217,15 +228,26 @@ def _create_preset(name: str) -> PlanVersion:
 
 def read(version: PlanVersion) -> pricing.Plan:
     """A version's rules as they stand, a draft's too. Raises PlanNotReady for tiers that are none."""
+    return compose(
+        version,
+        job_rules=version.job_rules.order_by("id"),
+        call_rules=version.call_rules.order_by("id"),
+    )
+
+
+def compose(
+    version: PlanVersion, *, job_rules: Iterable[JobRule], call_rules: Iterable[CallRule]
+) -> pricing.Plan:
+    """The plan that these rows make, saved or not; unsaved rules need a ``pk`` each all the same."""
     return pricing.Plan(
-        version_id=version.pk,
+        version_id=version.pk or 0,
         nanocredits_per_usd=version.nanocredits_per_usd,
         partial_share_basis_points=version.partial_share_basis_points,
         none_share_basis_points=version.none_share_basis_points,
         monthly_minimum_nanocredits=version.monthly_minimum_nanocredits,
         margin_floor_basis_points=version.margin_floor_basis_points,
-        job_rules=tuple(_job_price(rule) for rule in version.job_rules.order_by("id")),
-        call_rules=tuple(_call_price(rule) for rule in version.call_rules.order_by("id")),
+        job_rules=tuple(_job_price(rule) for rule in job_rules),
+        call_rules=tuple(_call_price(rule) for rule in call_rules),
     )
 
 

@@ -207,6 +207,11 @@ class Plan:
             for cached in {0, measure.input_tokens}
         )
 
+    @property
+    def is_tiered(self) -> bool:
+        """Whether a call's price depends on what the month had before it."""
+        return any(rule.tiers is not None for rule in self.call_rules)
+
     def share_basis_points(self, outcome: str) -> int:
         """The share of its price that a job with this outcome pays."""
         shares = {"partial": self.partial_share_basis_points, "none": self.none_share_basis_points}

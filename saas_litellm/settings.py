@@ -175,6 +175,8 @@ MIDDLEWARE = [
 ROOT_URLCONF = "saas_litellm.urls"
 ASGI_APPLICATION = "saas_litellm.asgi.application"
 APPEND_SLASH = False
+# A price plan's form has a field for whatever a rule can say, and a plan may have many rules.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
 AUTH_USER_MODEL = "teams.User"
 # Where a sign-in leads that began at the sign-in page itself.
 LOGIN_REDIRECT_URL = "/admin/"
@@ -319,6 +321,7 @@ UNFOLD = {
         _static("saas/board.css"),
         _static("saas/customers.css"),
         _static("saas/jobs.css"),
+        _static("saas/plans.css"),
     ],
     "SCRIPTS": [_static("saas/acts.js")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],

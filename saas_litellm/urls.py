@@ -33,6 +33,7 @@ urlpatterns = [
         never_cache(TrialView.as_view()),
         name="deployment_test",
     ),
+    path("admin/prices/", include("saas_litellm.plan_pages.urls")),
     path("admin/", admin.site.urls),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),

@@ -4,11 +4,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin, StackedInline
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing import plans
 from billing.models import (
@@ -20,40 +17,23 @@ from billing.models import (
     PricePlan,
 )
 from saas_litellm.base.admin import (
-    AmountsInForms,
     Audited,
-    PageForm,
     ReadOnlyAdmin,
     RefusalsShown,
     actor,
     credits_of,
-    form_page,
-    object_page,
-    permitted,
-    tell,
 )
-from saas_litellm.base.refusals import Refusal
 
 
-class ActivateForm(PageForm):
-    effective_from = forms.DateTimeField(
-        required=False,
-        widget=UnfoldAdminTextInputWidget,
-        help_text="UTC, as 2026-12-01 00:00; empty: now. It cannot be changed after.",
-    )
-
-
-class _RuleInline(AmountsInForms, StackedInline):  # type: ignore[misc] # unfold is untyped
+class _RuleInline(StackedInline):  # type: ignore[misc] # unfold is untyped
     extra = 0
+    can_delete = False
 
-    def has_add_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_add_permission(request, obj)
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: PlanVersion | None = None) -> bool:
-        return _is_draft(obj) and super().has_delete_permission(request, obj)
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 class JobRuleInline(_RuleInline):
@@ -85,10 +65,6 @@ class CallRuleInline(_RuleInline):
     )
 
 
-def _is_draft(version: PlanVersion | None) -> bool:
-    return version is None or version.fixed_at is None
-
-
 @admin.register(PricePlan)
 class PricePlanAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     list_display = ("slug", "name", "is_default")
@@ -99,60 +75,13 @@ class PricePlanAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is unt
 
 
 @admin.register(PlanVersion)
-class PlanVersionAdmin(Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class PlanVersionAdmin(ReadOnlyAdmin):
+    """The rows as they are stored; the price pages draft, change and activate them."""
+
     list_display = ("plan", "number", "effective_from", "activated_at", "fixed_at")
     list_filter = ("plan",)
     list_select_related = ("plan",)
-    fields = (
-        "plan",
-        ("nanocredits_per_usd", "monthly_minimum_nanocredits"),
-        ("partial_share_basis_points", "none_share_basis_points"),
-        "margin_floor_basis_points",
-        ("effective_from", "activated_at"),
-    )
-    readonly_fields = ("effective_from", "activated_at")
     inlines = (JobRuleInline, CallRuleInline)
-    actions = ("activate_now",)
-    actions_detail = ("activate",)
-    has_activate_permission = permitted("billing.change_planversion")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_draft(obj) and super().has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
-        if not change:
-            obj.number = plans.next_number(obj.plan)
-        super().save_model(request, obj, form, change)
-
-    @admin.action(description="Activate now, for good", permissions=["change"])
-    def activate_now(self, request: HttpRequest, queryset: QuerySet[PlanVersion]) -> None:
-        for version in queryset:
-            try:
-                plans.activate(version=version, actor=actor(request))
-            except Refusal as refusal:
-                tell(self, request, refusal)
-
-    @object_page(description="Activate", path="activate", permission="activate")
-    def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        version = get_object_or_404(PlanVersion, pk=object_id)
-
-        def act(given: dict[str, Any]) -> str:
-            plans.activate(
-                version=version, actor=actor(request), effective_from=given["effective_from"]
-            )
-            return f"{version} is in effect from {version.effective_from:%Y-%m-%d %H:%M} UTC."
-
-        return form_page(
-            self,
-            request,
-            form_class=ActivateForm,
-            title=f"Activate {version}, for good",
-            button="Activate",
-            act=act,
-        )
 
 
 class AssignmentForm(forms.ModelForm):  # type: ignore[type-arg]

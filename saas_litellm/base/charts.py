@@ -20,6 +20,7 @@ _TOP, _BOTTOM = 12, 28
 _TICKS = 4
 # As many as a phone has room for.
 _LABELS = 4
+_LABEL_LENGTH = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,12 @@ class Slot:
     label: str
     is_labelled: bool
     values: list[tuple[int, str, str]]
+
+    @property
+    def axis_label(self) -> str:
+        """As much of the label as fits beside its neighbours on a phone."""
+        fits = len(self.label) <= _LABEL_LENGTH
+        return self.label if fits else f"{self.label[: _LABEL_LENGTH - 1]}…"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
 
 from billing.models import Entry, PlanVersion
 from jobs.models import Job
 from saas_litellm.base import clock
-from saas_litellm.dashboard import figures, health, periods
+from saas_litellm.dashboard import figures, health, navigation, periods
 from teams.models import Alias, ApiKey, Team
 
 
@@ -46,7 +45,7 @@ def steps() -> list[Step]:
     """From an empty platform to its first job, in order."""
 
     def step(text: str, page: str, *, is_done: bool) -> Step:
-        return Step(text=text, link=reverse(f"admin:{page}"), is_done=is_done)
+        return Step(text=text, link=navigation.address(page), is_done=is_done)
 
     return [
         step(
@@ -61,7 +60,7 @@ def steps() -> list[Step]:
         ),
         step(
             "Set a price: a plan with an active version",
-            "billing_planversion_changelist",
+            "prices:plans",
             is_done=PlanVersion.objects.filter(activated_at__isnull=False).exists(),
         ),
         step(

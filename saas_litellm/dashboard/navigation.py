@@ -7,7 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-# Title, icon (Material Symbols), URL name, the permission that its page asks for.
+# Title, icon (Material Symbols), URL name (the admin's own without its "admin:"), the permission
+# that its page asks for.
 Entry = tuple[str, str, str, str]
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
@@ -37,21 +38,15 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Prices",
         (
-            ("Price plans", "sell", "billing_priceplan_changelist", "billing.view_priceplan"),
-            (
-                "Plan versions",
-                "history",
-                "billing_planversion_changelist",
-                "billing.view_planversion",
-            ),
+            ("Price plans", "sell", "prices:plans", "billing.view_priceplan"),
             (
                 "Assignments",
                 "assignment_ind",
                 "billing_planassignment_changelist",
                 "billing.view_planassignment",
             ),
-            ("What if", "compare_arrows", "jobs_shadow_reprice", "billing.view_priceplan"),
-            ("Shadow plans", "visibility", "jobs_shadow_changelist", "jobs.view_shadow"),
+            ("What if", "compare_arrows", "prices:what_if", "billing.view_priceplan"),
+            ("Shadow plans", "visibility", "prices:shadows", "jobs.view_shadow"),
         ),
     ),
     (
@@ -121,10 +116,14 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
             "title": title,
             "separator": True,
             "items": [
-                {"title": name, "icon": icon, "link": reverse(f"admin:{page}")}
+                {"title": name, "icon": icon, "link": address(page)}
                 for name, icon, page, permission in entries
                 if not permission or request.user.has_perm(permission)
             ],
         }
         for title, entries in GROUPS
     ]
+
+
+def address(page: str) -> str:
+    return reverse(page if ":" in page else f"admin:{page}")

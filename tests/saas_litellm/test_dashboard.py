@@ -219,7 +219,7 @@ def test_the_overview_asks_as_much_for_many_teams_as_for_one(
 def test_every_entry_of_the_side_bar_opens(owner: Client) -> None:
     for _, entries in navigation.GROUPS:
         for name, _, where, _ in entries:
-            assert owner.get(reverse(f"admin:{where}")).status_code == 200, name
+            assert owner.get(navigation.address(where)).status_code == 200, name
 
 
 def test_a_sign_in_leads_to_the_overview(client: Client) -> None:
