@@ -8,6 +8,7 @@ from drf_spectacular.views import (
 )
 
 from saas_litellm import errors, health
+from saas_litellm.live import views as live
 from teams.admin import own_account
 
 urlpatterns = [
@@ -26,6 +27,7 @@ urlpatterns = [
         admin.site.admin_view(own_account.second_factor_page),
         name="second_factor",
     ),
+    path("admin/live/", admin.site.admin_view(live.page), name="live"),
     path("admin/", admin.site.urls),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),

@@ -9,11 +9,13 @@ from django.urls import reverse
 
 # Title, icon (Material Symbols), URL name, the permission that its page asks for.
 Entry = tuple[str, str, str, str]
+_OF_NO_MODEL = {"live"}
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Business",
         (
             ("Overview", "monitoring", "index", ""),
+            ("Live", "sensors", "live", "jobs.view_call"),
             ("Profit", "query_stats", "jobs_profitday_changelist", "jobs.view_profitday"),
             ("Jobs", "work", "jobs_job_changelist", "jobs.view_job"),
             ("Calls", "forum", "jobs_call_changelist", "jobs.view_call"),
@@ -121,10 +123,15 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
             "title": title,
             "separator": True,
             "items": [
-                {"title": name, "icon": icon, "link": reverse(f"admin:{page}")}
+                {"title": name, "icon": icon, "link": _link(page)}
                 for name, icon, page, permission in entries
                 if not permission or request.user.has_perm(permission)
             ],
         }
         for title, entries in GROUPS
     ]
+
+
+def _link(page: str) -> str:
+    """Pages of no model have names outside the admin's own namespace."""
+    return reverse(page if page in _OF_NO_MODEL else f"admin:{page}")
