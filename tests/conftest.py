@@ -107,7 +107,6 @@ def live(transactional_db: None) -> Iterator[Live]:
             port=port,
             lifespan="off",
             log_level="warning",
-            ws="none",
             server_header=False,
         )
     )

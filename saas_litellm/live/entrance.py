@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.http import is_same_domain
 
 from saas_litellm.base.refusals import Forbidden, Unauthenticated
 from saas_litellm.live.watchers import NOT_ALLOWED, SIGNED_OUT, Ending
@@ -30,11 +32,17 @@ def is_of_our_page(request: HttpRequest) -> bool:
 
     Browsers send a session's cookie with any page's sockets, and always say which page it was.
     """
+    origin = request.META.get("HTTP_ORIGIN", "")
     try:
-        request.get_host()
-    except DisallowedHost:
+        if origin == f"{request.scheme}://{request.get_host()}":
+            return True
+        asked = urlsplit(origin)
+    except (DisallowedHost, ValueError):
         return False
-    return bool(request.META.get("HTTP_ORIGIN")) and _CSRF._origin_verified(request)
+    return origin in _CSRF.allowed_origins_exact or any(
+        is_same_domain(asked.netloc, pattern)
+        for pattern in _CSRF.allowed_origin_subdomains.get(asked.scheme, ())
+    )
 
 
 def session_key(request: HttpRequest) -> str:

@@ -36,6 +36,7 @@ class Feed:
     def __init__(self) -> None:
         self.watchers: set[Watcher] = set()
         self._running: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._newest: State | None = None
 
     def join(self, watcher: Watcher) -> None:
@@ -43,7 +44,7 @@ class Feed:
         if len(self.watchers) >= settings.LIVE_WATCHERS_MAX:
             raise Unavailable("Too many pages are watching.")
         self.watchers.add(watcher)
-        if self._running is None:
+        if self._running is None or self._running.done():
             self._running = asyncio.create_task(_Run(self).run())
         elif self._newest is not None:
             watcher.offer(self._newest)
@@ -51,6 +52,9 @@ class Feed:
     def leave(self, watcher: Watcher) -> None:
         self.watchers.discard(watcher)
         if not self.watchers and self._running is not None:
+            # What it still tells the others takes a moment, in which nothing else refers to it.
+            self._retiring.add(self._running)
+            self._running.add_done_callback(self._retiring.discard)
             self._running.cancel()
             self._running = self._newest = None
 
@@ -129,6 +133,8 @@ class _Run:
             state = await in_database(self._window.look)
         except Exception as error:
             self._report("look into the database", error)
+            # Another may do better: let the lease run out before asking for it again.
+            self._is_leader, self._heard_at = False, _now()
             return
         self._feed.show(state)
         if not is_alone:

@@ -86,11 +86,12 @@ class Window:
         now = int(moment.timestamp())
         minute = self._between(now - MINUTE, now)
         in_flight = _in_flight()
+        total = sum(count for _, count in in_flight)
         return {
             "at": moment.isoformat(),
-            "tiles": _tiles(minute, in_flight=sum(count for _, count in in_flight)),
+            "tiles": _tiles(minute, in_flight=total),
             "aliases": _most(in_flight),
-            "summary": _summary(minute, in_flight=sum(count for _, count in in_flight)),
+            "summary": _summary(minute, in_flight=total),
             "trail": self._trail(now),
         }
 
@@ -202,43 +203,41 @@ def _call(row: dict[str, Any]) -> dict[str, Any]:
 
 def _tiles(minute: Sums, *, in_flight: int) -> list[dict[str, Any]]:
     margin = minute.price - minute.cost
+    last = "in the last minute"
     return [
-        _tile("in_flight", "In flight", shown.count(in_flight), note="calls"),
+        _tile("in_flight", "In flight", _plain(shown.count(in_flight)), note="calls"),
         _tile(
             "calls",
             "Calls finished",
-            shown.count(minute.calls),
-            note=f"in the last minute, {shown.count(minute.failed)} failed",
+            _plain(shown.count(minute.calls)),
+            note=f"{last}, {shown.count(minute.failed)} failed",
         ),
         _tile(
             "tokens",
             "Tokens per second",
-            _per_second(minute.tokens),
-            note=f"{shown.count(minute.tokens)} in the last minute",
+            _plain(_per_second(minute.tokens)),
+            note=f"{shown.count(minute.tokens)} {last}",
         ),
-        _tile("price", "Revenue", **_usd(minute.price), note="in the last minute"),
-        _tile("cost", "Provider cost", **_usd(minute.cost), note="in the last minute"),
+        _tile("price", "Revenue per minute", _usd(minute.price), note=last),
+        _tile("cost", "Provider cost per minute", _usd(minute.cost), note=last),
         _tile(
             "margin",
-            "Margin",
-            **_usd(margin),
-            note="in the last minute" if margin >= 0 else "a loss, in the last minute",
+            "Margin per minute",
+            _usd(margin),
+            note=last if margin >= 0 else f"a loss, {last}",
             is_bad=margin < 0,
         ),
     ]
 
 
 def _tile(
-    key: str, name: str, shown: str, *, note: str, exact: str = "", is_bad: bool = False
+    key: str, name: str, value: dict[str, str], *, note: str, is_bad: bool = False
 ) -> dict[str, Any]:
-    return {
-        "key": key,
-        "name": name,
-        "shown": shown,
-        "exact": exact,
-        "note": note,
-        "is_bad": is_bad,
-    }
+    return {"key": key, "name": name, "note": note, "is_bad": is_bad, **value}
+
+
+def _plain(text: str) -> dict[str, str]:
+    return {"shown": text, "exact": ""}
 
 
 def _usd(nano_usd: int) -> dict[str, str]:

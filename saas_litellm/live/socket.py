@@ -47,17 +47,16 @@ class LiveSocket:
             self.feed.join(watcher)
         except Unavailable:
             return Ending(FULL, "Too many pages are watching.")
-        tasks = [
-            asyncio.ensure_future(_read(receive)),
-            asyncio.ensure_future(_write(watcher, send)),
-        ]
+        reading = asyncio.ensure_future(_read(receive))
+        writing = asyncio.ensure_future(_write(watcher, send))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else writing.result()
         finally:
             self.feed.leave(watcher)
-            for task in tasks:
-                task.cancel()
+            reading.cancel()
+            writing.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
 
 
 async def _read(receive: Receive) -> Ending | None:
