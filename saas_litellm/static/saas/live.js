@@ -129,20 +129,21 @@ function draw(name, series) {
   return peak;
 }
 
-function isPaused() { return part("pause").getAttribute("aria-pressed") === "true"; }
+let isPaused = false;
 
 // Rows that stay keep their elements: a link under the pointer or in focus is not taken away.
 function listCalls() {
   const most = Number(live.dataset.most);
   for (const id of [...waiting.keys()].slice(0, -most)) waiting.delete(id);
-  if (isPaused()) {
+  if (isPaused) {
     part("pause").textContent = waiting.size ? `Go on (${waiting.size} new)` : "Go on";
     return;
   }
   const known = new Map([...rows.children].map((line) => [line.dataset.call, line]));
   for (const call of [...waiting.values()].sort((one, other) => one.at < other.at ? -1 : 1)) {
-    known.get(call.id)?.remove();
-    const line = row(call);
+    const line = row(call), before = known.get(call.id);
+    if (before?.textContent === line.textContent) continue;
+    before?.remove();
     const after = [...rows.children].find((other) => other.dataset.at <= call.at);
     rows.insertBefore(line, after ?? null);
   }
@@ -171,9 +172,8 @@ function row(call) {
 
 part("pause").hidden = false;
 part("pause").addEventListener("click", () => {
-  const paused = !isPaused();
-  part("pause").setAttribute("aria-pressed", String(paused));
-  part("pause").textContent = paused ? "Go on" : "Pause the list";
+  isPaused = !isPaused;
+  part("pause").textContent = "Pause the list";
   listCalls();
 });
 document.addEventListener("visibilitychange", () => {
