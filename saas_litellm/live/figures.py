@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -80,7 +80,7 @@ class Window:
         since = datetime.fromtimestamp(start, UTC)
         for at, sums in (*_ended_calls(since), *_ended_jobs(since)):
             self._seconds.setdefault(at, Sums()).add(sums)
-        return State(figures=self._figures(moment), calls=_newest_calls())
+        return State(figures=self._figures(moment), calls=_newest_calls(moment.date()))
 
     def _figures(self, moment: datetime) -> dict[str, Any]:
         now = int(moment.timestamp())
@@ -176,18 +176,19 @@ _COLUMNS = (
 )
 
 
-def _newest_calls() -> list[dict[str, Any]]:
+def _newest_calls(today: date) -> list[dict[str, Any]]:
     ended = Call.objects.filter(finished_at__isnull=False).order_by("-finished_at")
-    return [_call(row) for row in ended.values(*_COLUMNS)[:CALLS]]
+    return [_call(row, today) for row in ended.values(*_COLUMNS)[:CALLS]]
 
 
-def _call(row: dict[str, Any]) -> dict[str, Any]:
+def _call(row: dict[str, Any], today: date) -> dict[str, Any]:
+    at: datetime = row["finished_at"]
     is_failed = row["status"] != Call.Status.SETTLED or bool(row["error_code"])
     return {
         "id": str(row["pk"]),
         "link": reverse("admin:jobs_call_change", args=[row["pk"]]),
-        "at": row["finished_at"].isoformat(),
-        "time": f"{row['finished_at']:%H:%M:%S}",
+        "at": at.isoformat(),
+        "time": f"{at:%H:%M:%S}" if at.date() == today else f"{at:%-d %b %H:%M}",
         "team": row["team__slug"],
         "job_type": row["job__job_type"],
         "alias": row["alias__name"],
@@ -203,7 +204,7 @@ def _call(row: dict[str, Any]) -> dict[str, Any]:
 
 def _tiles(minute: Sums, *, in_flight: int) -> list[dict[str, Any]]:
     margin = minute.price - minute.cost
-    last = "in the last minute"
+    last = "last minute"
     return [
         _tile("in_flight", "In flight", _plain(shown.count(in_flight)), note="calls"),
         _tile(
@@ -218,11 +219,11 @@ def _tiles(minute: Sums, *, in_flight: int) -> list[dict[str, Any]]:
             _plain(_per_second(minute.tokens)),
             note=f"{shown.count(minute.tokens)} {last}",
         ),
-        _tile("price", "Revenue per minute", _usd(minute.price), note=last),
-        _tile("cost", "Provider cost per minute", _usd(minute.cost), note=last),
+        _tile("price", "Revenue", _usd(minute.price), note=last),
+        _tile("cost", "Provider cost", _usd(minute.cost), note=last),
         _tile(
             "margin",
-            "Margin per minute",
+            "Margin",
             _usd(margin),
             note=last if margin >= 0 else f"a loss, {last}",
             is_bad=margin < 0,
