@@ -306,6 +306,7 @@ def test_a_session_that_ends_closes_the_socket(
     live: Live,
     vera: Client,
     forward: Any,
+    pages_served: None,
     monkeypatch: pytest.MonkeyPatch,
     end: Any,
     code: int,

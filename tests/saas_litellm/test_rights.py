@@ -112,6 +112,7 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "privacy"): ADMINS,
 }
 REPORTS = {
+    "live/": ALL,
     "jobs/profitday/deferred-revenue/": ALL,
     "jobs/profitday/cost-drift/": ALL,
     "jobs/shadow/reprice/": ALL,
