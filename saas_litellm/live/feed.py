@@ -89,13 +89,18 @@ class _Run:
         self._trouble = ""
 
     async def run(self) -> None:
+        self._channel = await self._layer.new_channel()
+        loops = (self._listen(), self._lead_or_wait(), self._watch_sessions())
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
-            self._channel = await self._layer.new_channel()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen())
-                group.create_task(self._lead_or_wait())
-                group.create_task(self._watch_sessions())
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            # Again and again: a cancellation that meets an answer of Redis may get lost (Python
+            # 3.11's asyncio.wait_for), and nothing may go on when nobody watches.
+            while not all(task.done() for task in tasks):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=0.2)
             await self._retire()
 
     async def _listen(self) -> None:

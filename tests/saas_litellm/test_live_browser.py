@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +22,11 @@ pytestmark = [
     ),
 ]
 PLACE = "#live-rows tr"
+SIGN_OUT = """fetch("/admin/logout/", {
+  method: "POST",
+  headers: {"X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value},
+})"""
+STATUS = "document.getElementById('live-status').textContent"
 
 
 @pytest.fixture
@@ -52,13 +58,17 @@ def test_a_call_arrives_in_the_page(
     served: Live, letters: Any, size: tuple[int, int], is_dark: bool
 ) -> None:
     def watch(page: Any) -> list[str]:
-        page.wait_for_function("document.getElementById('live-status').textContent === 'Live'")
+        page.wait_for_function(f"{STATUS} === 'Live'")
         letters()
         page.wait_for_function(f"document.querySelectorAll('{PLACE}').length === 2")
         return [page.inner_text(f"{PLACE} >> nth=0"), page.inner_text("[data-tile=tokens]")]
 
     seen = browser.look(
-        f"{served.url}/admin/live/", cookies=cookie_of("viewer"), size=size, is_dark=is_dark, act=watch
+        f"{served.url}/admin/live/",
+        cookies=cookie_of("viewer"),
+        size=size,
+        is_dark=is_dark,
+        act=watch,
     )
     row, tokens = seen.found
     assert "2,000" in row
@@ -69,7 +79,7 @@ def test_a_call_arrives_in_the_page(
 
 def test_a_paused_list_counts_what_waits_and_goes_on(served: Live, letters: Any) -> None:
     def pause(page: Any) -> list[int]:
-        page.wait_for_function("document.getElementById('live-status').textContent === 'Live'")
+        page.wait_for_function(f"{STATUS} === 'Live'")
         page.focus("#live-pause")
         page.keyboard.press("Enter")
         letters()
@@ -82,16 +92,33 @@ def test_a_paused_list_counts_what_waits_and_goes_on(served: Live, letters: Any)
     assert (seen.found, seen.errors) == ([1, 2], [])
 
 
-def test_a_lost_connection_is_said_and_comes_back(spawned: Any, letters: Any) -> None:
-    from tests.conftest import free_port
-
-    def lose(page: Any) -> list[str]:
-        page.wait_for_function("document.getElementById('live-status').textContent === 'Live'")
-        first.process.kill()
-        page.wait_for_selector("text=Connection lost: reconnecting")
-        said = [page.inner_text("#live-countdown")]
+def test_a_lost_connection_is_said_and_comes_back(served: Live, spawned: Any, letters: Any) -> None:
+    def lose(page: Any) -> str:
+        page.wait_for_function(f"{STATUS} === 'Live'")
+        served.process.kill()
+        page.wait_for_function(f"{STATUS} === 'Connection lost: reconnecting'")
+        said = str(page.inner_text("#live-countdown"))
+        spawned(DEBUG="1", port=int(served.url.rpartition(":")[2]))
+        letters()
+        page.wait_for_function(f"{STATUS} === 'Live'", timeout=60_000)
+        page.wait_for_function(f"document.querySelectorAll('{PLACE}').length === 2")
         return said
 
-    first: Live = spawned(DEBUG="1")
-    seen = browser.look(f"{first.url}/admin/live/", cookies=cookie_of("viewer"), act=lose)
-    assert seen.found == [f"in {seen.found[0].split()[1]} s"]
+    seen = browser.look(f"{served.url}/admin/live/", cookies=cookie_of("viewer"), act=lose)
+    assert re.fullmatch(r"in \d+ s", seen.found)
+    assert seen.serious == []
+
+
+def test_signed_out_is_said_and_leads_to_signing_in(served: Live) -> None:
+    def sign_out(page: Any) -> str:
+        page.wait_for_function(f"{STATUS} === 'Live'")
+        other = page.context.new_page()
+        other.goto(f"{served.url}/admin/")
+        other.evaluate(SIGN_OUT)
+        page.wait_for_function(f"{STATUS} === 'You are signed out.'")
+        page.click("text=Sign in again")
+        return str(page.url)
+
+    seen = browser.look(f"{served.url}/admin/live/", cookies=cookie_of("viewer"), act=sign_out)
+    assert seen.found.endswith("/admin/login/?next=/admin/live/")
+    assert seen.serious == []
