@@ -17,4 +17,4 @@ USER app
 EXPOSE 8003
 HEALTHCHECK --interval=15s --timeout=3s --start-period=20s \
   CMD ["sh", "-c", "python -c \"import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\\\"PORT\\\"]}/healthz')\""]
-CMD ["sh", "-c", "exec uvicorn saas_litellm.asgi:application --host 0.0.0.0 --port ${PORT} --lifespan on --no-server-header"]
+CMD ["sh", "-c", "exec uvicorn saas_litellm.asgi:application --host 0.0.0.0 --port ${PORT} --lifespan on --no-server-header --ws-max-size 4096"]

@@ -26,7 +26,7 @@ run: $(VENV)/.run  ## A working platform at http://localhost:8003
 	@$(BIN)/python -m saas_litellm.local_env
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
 	@PUBLIC_URL=$${PUBLIC_URL:-http://localhost:$(PORT)} $(BIN)/python manage.py quickstart
-	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header
+	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis
 	@$(BIN)/python -m tests.run

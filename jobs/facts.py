@@ -89,6 +89,8 @@ def _percent_of(part: int, whole: int) -> Decimal:
 
 
 NAMES = tuple(named.name for named in fields(Sums))
+# Nothing delivered, or an end that was not the answer's own.
+FAILED_CALL = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +149,9 @@ _JOB_COLUMNS = {
 
 def _call_sums() -> dict[str, Any]:
     counted = {"jobs", "failed_jobs", "calls", "failed_calls", "cache_hits", "estimated_calls"}
-    failed = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
     return {
         "calls": Count("pk"),
-        "failed_calls": Count("pk", filter=failed),
+        "failed_calls": Count("pk", filter=FAILED_CALL),
         "cache_hits": Count("pk", filter=Q(is_cache_hit=True)),
         "estimated_calls": Count("pk", filter=Q(usage_source="estimate", deployment__isnull=False)),
         **{name: Sum(name) for name in NAMES if name not in counted},

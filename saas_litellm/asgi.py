@@ -28,6 +28,8 @@ from saas_litellm import checks, worker
 from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
 from saas_litellm.errors import API_PREFIXES
+from saas_litellm.live.socket import PATH as LIVE_PATH
+from saas_litellm.live.socket import LiveSocket
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -56,15 +58,19 @@ class ApiHandler(ASGIHandler):
 
 
 class Application:
-    """Lifespan, the size of bodies, and which of the two handlers answers."""
+    """Lifespan, the size of bodies, and which of the handlers answers."""
 
     def __init__(self) -> None:
+        self.live = LiveSocket()
         self.api = ApiHandler()
         self.pages = ASGIHandler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await lifespan(receive, send)
+            await lifespan(receive, send, self.live)
+            return
+        if scope["type"] == "websocket" and scope["path"] == LIVE_PATH:
+            await self.live(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
@@ -99,7 +105,7 @@ class BoundedBody:
         return message
 
 
-async def lifespan(receive: Receive, send: Send) -> None:
+async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
     """Start-up: refuse an unsafe configuration, warm litellm up. Shutdown: settle what runs."""
     background: worker.Thread | None = None
     while True:
@@ -119,6 +125,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
             background = worker.Thread.started() if settings.EMBEDDED else None
             await send({"type": "lifespan.startup.complete"})
         else:
+            live.feed.close()
             stopped = await metering.drain(settings.SHUTDOWN_GRACE_SECONDS)
             if stopped:
                 logger.warning("stopped %d calls at shutdown; each is settled", stopped)

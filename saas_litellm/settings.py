@@ -117,6 +117,9 @@ SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
 # What somebody without the right to refund beyond it may give back in a day (UTC).
 SUPPORT_REFUND_LIMIT_CREDITS = env.int("SUPPORT_REFUND_LIMIT_CREDITS", default=100)
 
+# How many pages one process keeps the live view of at a time; 0: none.
+LIVE_WATCHERS_MAX = env.int("LIVE_WATCHERS_MAX", default=50)
+
 # The longest answer that an Idempotency-Key replays.
 REPLAY_MAX_BYTES = env.int("REPLAY_MAX_BYTES", default=512 * 1024)
 

@@ -10,6 +10,7 @@ from drf_spectacular.views import (
 
 from saas_litellm import errors, health
 from saas_litellm.catalog.trial import TrialView
+from saas_litellm.live import views as live
 from teams.admin import own_account
 
 urlpatterns = [
@@ -34,6 +35,7 @@ urlpatterns = [
         name="deployment_test",
     ),
     path("admin/prices/", include("saas_litellm.plan_pages.urls")),
+    path("admin/live/", admin.site.admin_view(live.page), name="live"),
     path("admin/", admin.site.urls),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),

@@ -107,7 +107,6 @@ def live(transactional_db: None) -> Iterator[Live]:
             port=port,
             lifespan="off",
             log_level="warning",
-            ws="none",
             server_header=False,
         )
     )
@@ -125,8 +124,8 @@ def spawned(transactional_db: None) -> Iterator[Any]:
     """A function that starts the platform as a process of its own, on the test's database."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def spawn(**environment: str) -> Live:
-        port = free_port()
+    def spawn(*, port: int = 0, **environment: str) -> Live:
+        port = port or free_port()
         command = [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application"]
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],

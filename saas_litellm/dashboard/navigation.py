@@ -10,11 +10,13 @@ from django.urls import reverse
 # Title, icon (Material Symbols), URL name (the admin's own without its "admin:"), the permission
 # that its page asks for.
 Entry = tuple[str, str, str, str]
+_OF_NO_MODEL = {"live"}
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Business",
         (
             ("Overview", "monitoring", "index", ""),
+            ("Live", "sensors", "live", "jobs.view_call"),
             ("Profit", "query_stats", "jobs_profitday_changelist", "jobs.view_profitday"),
             ("Jobs", "work", "jobs_job_changelist", "jobs.view_job"),
             ("Calls", "forum", "jobs_call_changelist", "jobs.view_call"),
@@ -126,4 +128,5 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def address(page: str) -> str:
-    return reverse(page if ":" in page else f"admin:{page}")
+    """Pages of no model have names outside the admin's own namespace."""
+    return reverse(page if ":" in page or page in _OF_NO_MODEL else f"admin:{page}")

@@ -133,6 +133,7 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.unitprice", "set_price"): ADMINS,
 }
 REPORTS = {
+    "live/": ALL,
     "jobs/profitday/deferred-revenue/": ALL,
     "jobs/profitday/cost-drift/": ALL,
     "jobs/shadow/reprice/": ALL,
