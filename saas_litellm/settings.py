@@ -235,6 +235,12 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEBUG
 
+# --- E-mail ----------------------------------------------------------------------------------
+# EMAIL_HOST and its kin. Without the variable: onto the console in DEBUG, and else nowhere.
+vars().update(env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="SaaS LiteLLM <noreply@localhost>")
+EMAIL_TIMEOUT = 10
+
 # --- Browsers --------------------------------------------------------------------------------
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/(api|v1)/"

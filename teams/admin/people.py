@@ -26,6 +26,7 @@ from saas_litellm.base.admin import (
 )
 from saas_litellm.base.refusals import Refusal
 from teams import directory, keys, operators, privacy
+from teams.admin.members import WithMembers
 from teams.models import ApiKey, OperatorKey, Organization, Team
 
 LIMITS = ("requests_per_minute", "tokens_per_minute", "calls_in_flight")
@@ -92,7 +93,7 @@ class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is 
 
 
 @admin.register(Team)
-class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class TeamAdmin(WithMembers, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
     list_display = ("slug", "name", "organization", "status", "draws_on", "default_alias")
     list_filter = ("status", "organization")
@@ -107,18 +108,21 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         "default_alias",
         "access_groups",
         *LIMITS,
+        "is_key_self_service",
+        "portal",
     )
     autocomplete_fields = ("organization", "default_alias")
     filter_horizontal = ("access_groups",)
     actions = ("issue_key", "pause", "suspend", "resume", "share_wallet", "own_wallet")
-    actions_detail = ("privacy",)
+    actions_detail = ("privacy", "invite")
     has_privacy_permission = permitted("teams.change_team")
     has_issue_permission = permitted("teams.add_apikey")
     has_pause_permission = permitted("teams.pause_team")
     has_wallet_permission = permitted("teams.choose_wallet")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("slug", "organization", "status", "draws_on") if obj else ("status",)
+        fixed = ("slug", "organization", "draws_on") if obj else ("is_key_self_service",)
+        return (*fixed, "status", "portal")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
