@@ -40,6 +40,8 @@ ALLOWED_HOSTS = env.list(
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SAAS_OPEN_DEMO = env.bool("SAAS_OPEN_DEMO", default=False)
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8003")
+# What the teams' own pages are called: they say nothing of this software.
+PORTAL_NAME = env.str("PORTAL_NAME", default="Team pages")
 WEB_PROCESSES = env.int("WEB_PROCESSES", default=1)
 
 _embedded_database = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
@@ -238,7 +240,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 # --- E-mail ----------------------------------------------------------------------------------
 # EMAIL_HOST and its kin. Without the variable: onto the console in DEBUG, and else nowhere.
 vars().update(env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))
-DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="SaaS LiteLLM <noreply@localhost>")
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="noreply@localhost")
 EMAIL_TIMEOUT = 10
 
 # --- Browsers --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularJSONAPIView,
@@ -27,6 +28,8 @@ urlpatterns = [
         name="second_factor",
     ),
     path("admin/", admin.site.urls),
+    path("portal", RedirectView.as_view(pattern_name="portal:home")),
+    path("portal/", include("saas_litellm.portal.urls")),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),
 ]

@@ -163,6 +163,14 @@ def invitation_of(token: str) -> Invitation:
     return found
 
 
+def joined_by(token: str, user: User) -> Membership | None:
+    """What this link gave to this person already: a second click is not a mistake."""
+    used = Invitation.objects.filter(
+        digest=encryption.keyed_hash(token), accepted_at__isnull=False, email__iexact=user.email
+    )
+    return Membership.objects.filter(user=user, team__in=used.values("team")).first()
+
+
 def accept(*, token: str, user: User) -> Membership:
     """Join with the account that is signed in, which must be the one invited.
 
