@@ -17,7 +17,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core.exceptions import ValidationError
@@ -65,7 +64,7 @@ class GuardedForm(AuthenticationForm):
                 raise ValidationError(too_often(self.way_out), code="too_often") from None
             raise
 
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+    def confirm_login_allowed(self, user: User) -> None:
         """The password is right; whatever else is wrong counts as a failure all the same."""
         try:
             super().confirm_login_allowed(user)
@@ -78,14 +77,14 @@ class GuardedForm(AuthenticationForm):
             )
             raise
 
-    def _check_code(self, user: Any) -> None:
+    def _check_code(self, user: User) -> None:
         if not second_factor.is_enrolled(user):
             return
         device = second_factor.verify(user=user, code=self.cleaned_data.get("code", ""))
         if device is None:
             raise self.get_invalid_login_error()
         # django-otp writes it into the session as the sign-in makes one.
-        user.otp_device = device
+        user.otp_device = device  # type: ignore[attr-defined]
 
 
 class SignInForm(GuardedForm, AdminForm):  # type: ignore[misc] # unfold is untyped

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -38,7 +38,6 @@ OPERATOR_LOOKS = (
     "jobs.view_call",
 )
 _NOTED = "looked_at_teams"
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Visit:
         self, template: str, context: dict[str, Any] | None = None, *, status: int = 200
     ) -> HttpResponse:
         given = {"visit": self, "pages": self._pages(), **(context or {})}
-        return shown(self.request, template, given, status=status)
+        return render(self.request, template, given, status=status)
 
     def _pages(self) -> list[tuple[str, str, bool]]:
         """Name, link, and whether this is it, or lies beneath it."""
@@ -93,45 +92,45 @@ class Visit:
         return [(name, link, self.request.path.startswith(link)) for name, link in links]
 
 
-TeamView = Callable[Concatenate[Visit, P], HttpResponse]
-View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+View = Callable[..., HttpResponse]
 
 
-def page(view: View[P]) -> View[P]:
+def page(view: View) -> View:
     """A page that is nobody else's business: never kept, and a refusal is a page too."""
 
     @never_cache
     @wraps(view)
-    def guarded(request: HttpRequest, *args: P.args, **path: P.kwargs) -> HttpResponse:
+    def guarded(request: HttpRequest, **path: Any) -> HttpResponse:
         try:
-            return view(request, *args, **path)
+            return view(request, **path)
         except Refusal as refusal:
-            return shown(request, "portal/refused.html", {"refusal": refusal}, refusal.status)
+            given = {"refusal": refusal}
+            return render(request, "portal/refused.html", given, status=refusal.status)
 
     return guarded
 
 
-def signed_in(view: View[P]) -> View[P]:
+def signed_in(view: View) -> View:
     """A page for whoever has signed in; others are asked to."""
 
     @page
     @wraps(view)
-    def guarded(request: HttpRequest, *args: P.args, **path: P.kwargs) -> HttpResponse:
+    def guarded(request: HttpRequest, **path: Any) -> HttpResponse:
         if not isinstance(request.user, User):
             there = {"next": request.get_full_path()} if request.method == "GET" else {}
             return redirect(f"{reverse('portal:sign_in')}?{urlencode(there)}")
-        return view(request, *args, **path)
+        return view(request, **path)
 
     return guarded
 
 
-def team_page(view: TeamView[P]) -> Callable[..., HttpResponse]:
+def team_page(view: View) -> View:
     """A page of one team, which its path names by ``slug``."""
 
     @signed_in
     @wraps(view)
-    def guarded(request: HttpRequest, slug: str, *args: P.args, **path: P.kwargs) -> HttpResponse:
-        return view(visit(request, slug), *args, **path)
+    def guarded(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
+        return view(visit(request, slug), **path)
 
     return guarded
 
@@ -166,9 +165,6 @@ def _note(looking: Visit) -> None:
         audit.record(actor=looking.actor, action="team.look", target=f"team:{looking.team.slug}")
 
 
-def shown(
-    request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
-) -> HttpResponse:
-    return render(
-        request, template, {"portal_name": settings.PORTAL_NAME, **context}, status=status
-    )
+def named(request: HttpRequest) -> dict[str, str]:
+    """A context processor: what these pages are called."""
+    return {"portal_name": settings.PORTAL_NAME}

@@ -14,12 +14,12 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 
 from saas_litellm.base import audit, encryption
 from saas_litellm.base.refusals import Refusal
-from saas_litellm.portal.access import page, shown, signed_in
+from saas_litellm.portal.access import page, signed_in
 from teams import members
 from teams.models import Invitation, Membership, User
 from teams.sign_in import GuardedForm
@@ -46,21 +46,15 @@ class SignInForm(GuardedForm):
         return found[0] if len(found) == 1 else email
 
 
-class Named:
-    """What every page here knows."""
-
-    extra_context = {"portal_name": settings.PORTAL_NAME}
-
-
-class SignIn(Named, views.LoginView):
+class SignIn(views.LoginView):
     template_name = "portal/sign_in.html"
     authentication_form = SignInForm
-    next_page = reverse_lazy("portal:home")
+    next_page = "portal:home"
     redirect_authenticated_user = True
 
 
 class SignOut(views.LogoutView):
-    next_page = reverse_lazy("portal:sign_in")
+    next_page = "portal:sign_in"
 
 
 class ResetForm(PasswordResetForm):
@@ -73,23 +67,23 @@ class ResetForm(PasswordResetForm):
         return [user for user in found if isinstance(user, User) and not user.is_staff]
 
 
-class Reset(Named, views.PasswordResetView):
+class Reset(views.PasswordResetView):
     template_name = "portal/reset.html"
     form_class = ResetForm
     email_template_name = "portal/mail/reset.txt"
     subject_template_name = "portal/mail/reset_subject.txt"
     success_url = reverse_lazy("portal:reset_sent")
-    extra_email_context = {"public_url": settings.PUBLIC_URL, **Named.extra_context}
+    extra_email_context = {"public_url": settings.PUBLIC_URL, "portal_name": settings.PORTAL_NAME}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return {**super().get_context_data(**kwargs), "is_mail_set_up": members.is_mail_set_up()}
 
 
-class ResetSent(Named, views.PasswordResetDoneView):
+class ResetSent(views.PasswordResetDoneView):
     template_name = "portal/reset_sent.html"
 
 
-class ResetConfirm(Named, views.PasswordResetConfirmView):
+class ResetConfirm(views.PasswordResetConfirmView):
     template_name = "portal/reset_confirm.html"
     success_url = reverse_lazy("portal:sign_in")
 
@@ -111,7 +105,7 @@ def home(request: HttpRequest) -> HttpResponse:
     mine = list(_memberships(request))
     if len(mine) == 1:
         return redirect("portal:overview", slug=mine[0].team.slug)
-    return shown(request, "portal/home.html", {"memberships": mine})
+    return render(request, "portal/home.html", {"memberships": mine})
 
 
 @signed_in
@@ -127,7 +121,7 @@ def account(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Your password is changed; other sessions of yours have ended.")
         return redirect("portal:account")
     given = {"form": form, "memberships": _memberships(request)}
-    return shown(request, "portal/account.html", given)
+    return render(request, "portal/account.html", given)
 
 
 class NewPasswordForm(forms.Form):
@@ -163,17 +157,18 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         if joined is not None:
             messages.success(request, f"You are a member of {joined.team.name} now.")
             return redirect("portal:overview", slug=joined.team.slug)
-    return shown(request, "portal/invitation.html", _invited(request, found, form))
+    return render(request, "portal/invitation.html", _invited(request, found, form))
 
 
 def _invited(request: HttpRequest, found: Invitation, form: NewPasswordForm) -> dict[str, Any]:
     accounts = members.accounts_of(found.email)
+    user = request.user
     return {
         "invitation": found,
         "form": form,
         "has_account": accounts.exists(),
-        "is_signed_in": request.user.is_authenticated,
-        "is_meant": accounts.filter(pk=request.user.pk).exists(),
+        "is_signed_in": user.is_authenticated,
+        "is_meant": isinstance(user, User) and accounts.filter(pk=user.pk).exists(),
     }
 
 

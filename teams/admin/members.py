@@ -100,7 +100,7 @@ class MembershipAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is un
             membership=obj, role=obj.role, actor=actor(request), is_by_operator=True
         )
 
-    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
         members.remove(membership=obj, actor=actor(request), is_by_operator=True)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
