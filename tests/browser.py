@@ -56,6 +56,16 @@ def look(
         return thread.submit(_look, url, cookies, size, is_dark, act).result()
 
 
+def serious(page: Page) -> list[str]:
+    """axe-core's serious and critical findings of the page as it is now."""
+    return [
+        f"{finding['id']}: {node['html'][:120]}"
+        for finding in Axe().run(page).response["violations"]
+        if finding["impact"] in {"serious", "critical"}
+        for node in finding["nodes"]
+    ]
+
+
 def _look(
     url: str,
     cookies: dict[str, str],
@@ -83,13 +93,7 @@ def _look(
         )
         page.goto(url, wait_until="networkidle")
         seen.found = act(page) if act else None
-        findings = Axe().run(page).response["violations"]
-        seen.serious = [
-            f"{finding['id']}: {node['html'][:120]}"
-            for finding in findings
-            if finding["impact"] in {"serious", "critical"}
-            for node in finding["nodes"]
-        ]
+        seen.serious = serious(page)
         seen.is_scrolled_sideways = page.evaluate(
             "document.documentElement.scrollWidth > window.innerWidth"
         )
