@@ -78,7 +78,7 @@ def paths(team: Team) -> dict[str, str]:
         "revoke": lambda: team.api_keys.first().prefix,  # type: ignore[union-attr]
     }
     found = {}
-    for pattern in urls.OF_A_TEAM:
+    for pattern in [*urls.OF_A_TEAM, urls.SHORT]:
         has_more = len(pattern.pattern.converters) > 1
         found[str(pattern.name)] = at(
             str(pattern.name), *([numbers[str(pattern.name)]()] if has_more else []), team=team.slug

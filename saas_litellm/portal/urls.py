@@ -32,5 +32,6 @@ OF_A_TEAM = [
     path("<slug:slug>/keys/<slug:prefix>/rotate/", own_keys.rotate, name="rotate"),
     path("<slug:slug>/keys/<slug:prefix>/revoke/", own_keys.revoke, name="revoke"),
 ]
+SHORT = path("<slug:slug>/", overview.overview, name="team")
 # Last, so that a team may be called "account" all the same.
-urlpatterns = [*OF_A_TEAM, *PERSONAL, path("<slug:slug>/", overview.overview)]
+urlpatterns = [*OF_A_TEAM, *PERSONAL, SHORT]

@@ -32,8 +32,7 @@ def begin(day: date) -> datetime:
 def accounts_of(team: Team) -> list[Account]:
     """The wallet the team draws on, and then the one that it drew on before, if there is one."""
     current = ledger.account_of(team)
-    mine = Q(team=team) | Q(organization=team.organization_id)
-    return [current, *Account.objects.filter(mine).exclude(pk=current.pk)]
+    return [current, *Account.objects.filter(_owned_by(team)).exclude(pk=current.pk)]
 
 
 def is_shared(account: Account) -> bool:
@@ -50,10 +49,9 @@ def lines(account: Account, team: Team) -> QuerySet[Entry]:
 
 def work(team: Team) -> QuerySet[Entry]:
     """The lines of the team's own work, in whichever wallet: charges, and what came back."""
-    return Entry.objects.filter(
-        Q(account__team=team) | Q(account__organization=team.organization_id),
-        labels__team=team.slug,
-    ).order_by()
+    # Looked up first: with their ids the ledger is read by its index.
+    accounts = list(Account.objects.filter(_owned_by(team)).values_list("pk", flat=True))
+    return Entry.objects.filter(account__in=accounts, labels__team=team.slug).order_by()
 
 
 def used_by_day(team: Team, *, start: date, end: date) -> dict[date, int]:
@@ -140,6 +138,10 @@ def row(entry: Entry, *, is_shared: bool) -> dict[str, Any]:
 def paid(nano_usd: int) -> str:
     """What was paid, as an invoice has it: at least cents."""
     return shown.usd(nano_usd) if nano_usd % 10**7 == 0 else f"${from_nano(nano_usd)}"
+
+
+def _owned_by(team: Team) -> Q:
+    return Q(team=team) | Q(organization=team.organization_id)
 
 
 def _balance(account: Account, before: datetime) -> int:

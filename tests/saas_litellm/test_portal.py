@@ -188,6 +188,15 @@ def test_signing_in_and_out(alice: factories.Company) -> None:
     assert [row.action for row in rows] == ["sign_in", "sign_out"]
 
 
+def test_an_address_that_is_one_persons_alone_is_a_name_too(alice: factories.Company) -> None:
+    for name in ("carl", "cora"):
+        User.objects.create_user(name, email="c@example.com", password=PASSWORD)
+    assert "That does not fit" in said(sign_in("c@example.com"))
+    User.objects.filter(username="cora").update(email="")
+    home = sign_in("C@example.com").client.get("/portal/").content.decode()
+    assert "You are a member of no team yet" in home
+
+
 def test_a_sign_in_leads_nowhere_else(alice: factories.Company) -> None:
     assert sign_in(MIA, next="https://evil.example/")["Location"] == "/portal/"
 
