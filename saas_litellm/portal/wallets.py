@@ -120,7 +120,7 @@ def statement(account: Account, team: Team, *, start: date, end: date) -> Statem
 
 
 def row(entry: Entry, *, is_shared: bool) -> dict[str, Any]:
-    """A line as its CSV has it: every digit."""
+    """A line as its CSV has it: every digit, and numbers as numbers."""
     line = {
         "at": entry.created_at.isoformat(),
         "line": entry.pk,
@@ -128,10 +128,10 @@ def row(entry: Entry, *, is_shared: bool) -> dict[str, Any]:
         "job_type": entry.labels.get("job_type", ""),
         "reference": entry.reference,
         "reason": entry.reason,
-        "credits": str(from_nano(entry.amount_nanocredits)),
+        "credits": from_nano(entry.amount_nanocredits),
     }
     if not is_shared:
-        line["balance"] = str(from_nano(entry.balance_after_nanocredits))
+        line["balance"] = from_nano(entry.balance_after_nanocredits)
     return line
 
 
