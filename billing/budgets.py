@@ -119,14 +119,18 @@ def create(
     limit_nanocredits: int,
     actor: str,
     is_hard: bool = True,
+    is_by_team: bool = False,
 ) -> Budget:
     """A budget from now on: what was spent before, in the same period, does not count in it.
 
-    Raises Invalid for an unknown period or a limit that is not positive.
+    Raises Invalid for an unknown period, a limit that is not positive, or a team's own that is
+    not a soft one.
     """
     _check_limit(limit_nanocredits)
     if period not in Budget.Period.values:
         raise Invalid("period must be day, week, month or total.", param="period")
+    if is_by_team and (is_hard or not isinstance(owner, Team)):
+        raise Invalid("A team makes soft budgets for itself only.", param="is_hard")
     columns = {Team: "team", ApiKey: "api_key", Organization: "organization"}
     with transaction.atomic():
         budget = Budget.objects.create(
@@ -134,6 +138,7 @@ def create(
             period=period,
             limit_nanocredits=limit_nanocredits,
             is_hard=is_hard,
+            is_by_team=is_by_team,
         )
         audit.record(
             actor=actor,
@@ -157,11 +162,20 @@ def change(
     is_hard: bool | None = None,
     is_active: bool | None = None,
 ) -> Budget:
-    """Change what is given. A limit below what is used already only refuses what comes next."""
-    given = {"limit_nanocredits": limit_nanocredits, "is_hard": is_hard, "is_active": is_active}
+    """Change what is given. A limit below what is used already only refuses what comes next.
+
+    A team's own that is made a hard one is its own no more.
+    """
+    given: dict[str, int | bool | None] = {
+        "limit_nanocredits": limit_nanocredits,
+        "is_hard": is_hard,
+        "is_active": is_active,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     if limit_nanocredits is not None:
         _check_limit(limit_nanocredits)
+    if is_hard:
+        given["is_by_team"] = changes["is_by_team"] = False
     with transaction.atomic():
         # The caller's row may carry a form's new values already.
         before = Budget.objects.filter(pk=budget.pk).values(*given).get()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
@@ -165,6 +166,20 @@ def check_database_for_deployment(**_: Any) -> list[CheckMessage]:
                 "SQLite without DEBUG: good for one small machine, back up var/.",
                 hint="Set DATABASE_URL for anything larger.",
                 id="saas.W011",
+            )
+        ]
+    return []
+
+
+@register(Tags.urls, deploy=True)
+def check_public_url(**_: Any) -> list[CheckMessage]:
+    host = urlsplit(settings.PUBLIC_URL).hostname
+    if not settings.DEBUG and host in {None, "localhost", "127.0.0.1", "::1"}:
+        return [
+            Warning(
+                "PUBLIC_URL names this machine: the links in invitations lead nowhere.",
+                hint="Set PUBLIC_URL to where browsers reach the platform.",
+                id="saas.W016",
             )
         ]
     return []

@@ -42,6 +42,8 @@ ALLOWED_HOSTS = env.list(
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SAAS_OPEN_DEMO = env.bool("SAAS_OPEN_DEMO", default=False)
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8003")
+# What the teams' own pages are called: they say nothing of this software.
+PORTAL_NAME = env.str("PORTAL_NAME", default="Team pages")
 WEB_PROCESSES = env.int("WEB_PROCESSES", default=1)
 
 _embedded_database = f"sqlite:///{VAR_DIR / 'db.sqlite3'}"
@@ -222,6 +224,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "saas_litellm.portal.access.named",
             ]
         },
     }
@@ -243,6 +246,12 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG
+
+# --- E-mail ----------------------------------------------------------------------------------
+# EMAIL_HOST and its kin. Without the variable: onto the console in DEBUG, and else nowhere.
+vars().update(env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="noreply@localhost")
+EMAIL_TIMEOUT = 10
 
 # --- Browsers --------------------------------------------------------------------------------
 CONTENT_SECURITY_POLICY = {"DIRECTIVES": content_policy.STRICT}

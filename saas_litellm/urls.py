@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.decorators.cache import never_cache
+from django.views.generic import RedirectView
 from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularJSONAPIView,
@@ -37,6 +38,8 @@ urlpatterns = [
     path("admin/prices/", include("saas_litellm.plan_pages.urls")),
     path("admin/live/", admin.site.admin_view(live.page), name="live"),
     path("admin/", admin.site.urls),
+    path("portal", RedirectView.as_view(pattern_name="portal:home")),
+    path("portal/", include("saas_litellm.portal.urls")),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),
 ]

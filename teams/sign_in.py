@@ -17,14 +17,14 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
-from unfold.forms import AuthenticationForm
+from unfold.forms import AuthenticationForm as AdminForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from saas_litellm.base import addresses, audit, clock
@@ -39,18 +39,21 @@ WRONG = (
 )
 
 
-class SignInForm(AuthenticationForm):  # type: ignore[misc] # unfold is untyped
-    """The admin's form, with a code for those who have a second factor."""
+_CODE_ATTRS = {"autocomplete": "one-time-code", "autocapitalize": "none", "spellcheck": "false"}
+
+
+class GuardedForm(AuthenticationForm):
+    """A name, a password, a code for those who have a second factor; each failure counts."""
 
     error_messages = {"invalid_login": WRONG, "inactive": WRONG}
+    # What else helps whoever has to wait.
+    way_out = ""
     code = forms.CharField(
         required=False,
         max_length=32,
         label="Code",
         help_text="Of your authenticator app, or a backup code. Empty if you have neither.",
-        widget=UnfoldAdminTextInputWidget(
-            attrs={"autocomplete": "one-time-code", "autocapitalize": "none", "spellcheck": "false"}
-        ),
+        widget=forms.TextInput(attrs=_CODE_ATTRS),
     )
 
     def clean(self) -> Any:
@@ -58,10 +61,10 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc] # unfold is untyped
             return super().clean()
         except ValidationError:
             if getattr(self.request, "axes_locked_out", False):
-                raise ValidationError(too_often(), code="too_often") from None
+                raise ValidationError(too_often(self.way_out), code="too_often") from None
             raise
 
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+    def confirm_login_allowed(self, user: User) -> None:
         """The password is right; whatever else is wrong counts as a failure all the same."""
         try:
             super().confirm_login_allowed(user)
@@ -74,22 +77,29 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc] # unfold is untyped
             )
             raise
 
-    def _check_code(self, user: Any) -> None:
+    def _check_code(self, user: User) -> None:
         if not second_factor.is_enrolled(user):
             return
         device = second_factor.verify(user=user, code=self.cleaned_data.get("code", ""))
         if device is None:
             raise self.get_invalid_login_error()
         # django-otp writes it into the session as the sign-in makes one.
-        user.otp_device = device
+        user.otp_device = device  # type: ignore[attr-defined]
 
 
-def too_often() -> str:
+class SignInForm(GuardedForm, AdminForm):  # type: ignore[misc] # unfold is untyped
+    """The admin's."""
+
+    way_out = "; an owner can end the wait with the command `manage.py axes_reset_username`"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].widget = UnfoldAdminTextInputWidget(attrs=_CODE_ATTRS)
+
+
+def too_often(way_out: str = "") -> str:
     minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
-    return (
-        f"Too many failed sign-ins. Wait {minutes} minutes and try again; an owner can end the wait"
-        " with the command `manage.py axes_reset_username`."
-    )
+    return f"Too many failed sign-ins. Wait {minutes} minutes and try again{way_out}."
 
 
 class SessionMiddleware(MiddlewareMixin):
@@ -106,7 +116,9 @@ class SessionMiddleware(MiddlewareMixin):
             logout(request)
             messages.info(request, _WHY[standing])
             there = {"next": request.get_full_path()} if request.method == "GET" else {}
-            return redirect(f"{reverse('admin:login')}?{urlencode(there)}")
+            is_portal = request.path_info.startswith(reverse("portal:home"))
+            page = reverse("portal:sign_in" if is_portal else "admin:login")
+            return redirect(f"{page}?{urlencode(there)}")
         sessions.touch(request.session)
         return None
 
@@ -118,7 +130,8 @@ _WHY = {
 
 
 def _open_to_unenrolled() -> set[str]:
-    return {reverse("second_factor"), reverse("admin:logout"), reverse("admin:jsi18n")}
+    names = ("second_factor", "admin:logout", "admin:jsi18n", "portal:sign_out")
+    return {reverse(name) for name in names}
 
 
 # --- What is audited: Django's own signals, so that no way of signing in is forgotten ----------

@@ -79,7 +79,7 @@ def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, S
                 "links => links.map(link => link.getAttribute('href'))",
             )
             if is_axe_asked:
-                seen.serious = _serious(page)
+                seen.serious = serious(page)
             seen.is_scrolled_sideways = _is_scrolled_sideways(page)
             forget()
     return found
@@ -136,21 +136,14 @@ def _watch(page: Page, seen: Seen, url: str) -> Callable[[], None]:
     return forget
 
 
-def _serious(page: Page) -> list[str]:
+def serious(page: Page) -> list[str]:
+    """axe-core's serious and critical findings of the page as it is now."""
     return [
         f"{finding['id']}: {node['html'][:120]}"
         for finding in Axe().run(page).response["violations"]
         if finding["impact"] in {"serious", "critical"}
         for node in finding["nodes"]
     ]
-
-
-def _is_scrolled_sideways(page: Page) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
-
-
-def _origin(url: str) -> str:
-    return "/".join(url.split("/")[:3])
 
 
 def _look(
@@ -165,6 +158,6 @@ def _look(
         _watch(page, seen, url)
         page.goto(url, wait_until="networkidle")
         seen.found = act(page) if act else None
-        seen.serious = _serious(page)
+        seen.serious = serious(page)
         seen.is_scrolled_sideways = _is_scrolled_sideways(page)
     return seen

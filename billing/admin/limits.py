@@ -42,7 +42,7 @@ class _DomainAdmin(RefusalsShown, Audited, AmountsInForms, ModelAdmin):  # type:
 
 @admin.register(Budget)
 class BudgetAdmin(_DomainAdmin):
-    list_display = ("id", "owner", "period", "limit", "is_hard", "is_active")
+    list_display = ("id", "owner", "period", "limit", "is_hard", "is_active", "is_by_team")
     list_filter = ("period", "is_hard", "is_active")
     list_select_related = ("team", "api_key", "organization")
     autocomplete_fields = ("team", "api_key", "organization")

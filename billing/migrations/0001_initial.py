@@ -85,6 +85,7 @@ class Migration(migrations.Migration):
                 ('limit_nanocredits', models.BigIntegerField()),
                 ('is_hard', models.BooleanField(default=True, help_text='Refuse what would exceed it; otherwise only raise an alarm.')),
                 ('is_active', models.BooleanField(default=True)),
+                ('is_by_team', models.BooleanField(default=False, editable=False, help_text='A soft one that the team made on its own page, where it may change it.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('api_key', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='budgets', to='teams.apikey')),
                 ('organization', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='budgets', to='teams.organization')),
@@ -588,6 +589,10 @@ class Migration(migrations.Migration):
             options={
                 'indexes': [models.Index(fields=['as_of'], name='pace_age')],
             },
+        ),
+        migrations.AddConstraint(
+            model_name='budget',
+            constraint=models.CheckConstraint(condition=models.Q(('is_by_team', False), models.Q(('is_hard', False), ('team__isnull', False)), _connector='OR'), name='budget_by_team_is_soft'),
         ),
         append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss"),
     ]

@@ -29,6 +29,11 @@ class Budget(models.Model):
         default=True, help_text="Refuse what would exceed it; otherwise only raise an alarm."
     )
     is_active = models.BooleanField(default=True)
+    is_by_team = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="A soft one that the team made on its own page, where it may change it.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -42,6 +47,10 @@ class Budget(models.Model):
             ),
             models.CheckConstraint(
                 condition=positive("limit_nanocredits"), name="budget_limit_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_by_team=False) | Q(is_hard=False, team__isnull=False),
+                name="budget_by_team_is_soft",
             ),
         ]
 

@@ -27,6 +27,8 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             ("Organizations", "domain", "teams_organization_changelist", "teams.view_organization"),
             ("Teams", "group", "teams_team_changelist", "teams.view_team"),
+            ("Members", "badge", "teams_membership_changelist", "teams.view_membership"),
+            ("Invitations", "mail", "teams_invitation_changelist", "teams.view_invitation"),
             (
                 "Accounts",
                 "account_balance_wallet",

@@ -29,6 +29,7 @@ from saas_litellm.base.refusals import Forbidden, Refusal
 from teams import directory, privacy
 from teams.admin import keys
 from teams.admin.keys import LIMITS
+from teams.admin.members import WithMembers
 from teams.models import Organization, Team
 
 
@@ -96,7 +97,7 @@ class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is 
 
 
 @admin.register(Team)
-class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class TeamAdmin(WithMembers, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
     list_display: tuple[str, ...] = (
         "slug",
@@ -118,21 +119,23 @@ class TeamAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
         "default_alias",
         "access_groups",
         *LIMITS,
+        "is_key_self_service",
+        "portal",
     )
     autocomplete_fields = ("organization", "default_alias")
     actions = ("pause", "suspend", "resume", "share_wallet", "own_wallet")
-    actions_detail: tuple[str, ...] = ("issue_key", "privacy")
+    actions_detail: tuple[str, ...] = ("issue_key", "privacy", "invite")
     has_privacy_permission = permitted("teams.change_team")
     has_issue_permission = permitted("teams.add_apikey")
     has_pause_permission = permitted("teams.pause_team")
     has_wallet_permission = permitted("teams.choose_wallet")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        later = () if obj else ("status", *LIMITS)
+        later = () if obj else ("status", *LIMITS, "is_key_self_service", "portal")
         return [name for name in self.fields if name not in later]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("slug", "organization", "status", "draws_on") if obj else ()
+        return ("slug", "organization", "status", "draws_on", "portal") if obj else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -189,6 +189,7 @@ class Migration(migrations.Migration):
                 ('payload_policy', models.CharField(choices=[('off', 'nothing of what a call says'), ('metadata', "a call's purpose and metadata, no prompts and no answers"), ('full', 'prompts and answers too, encrypted')], default='metadata', help_text='What is kept of calls.', max_length=8)),
                 ('payload_retention_days', models.PositiveSmallIntegerField(default=30, help_text='After so many days prompts and answers are deleted.')),
                 ('redacted_fields', models.JSONField(blank=True, default=list, help_text='Fields whose content is never kept, at any depth: ["messages", "ssn"].')),
+                ('is_key_self_service', models.BooleanField(default=False, help_text="Its managers issue, rotate and revoke its API keys on the team's own page.", verbose_name='Manages its own keys')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('access_groups', models.ManyToManyField(blank=True, related_name='teams', to='teams.accessgroup')),
                 ('default_alias', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='teams.alias')),
@@ -273,6 +274,40 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='team',
             constraint=models.CheckConstraint(condition=models.Q(('draws_on__in', ['team', 'organization'])), name='team_wallet_known'),
+        ),
+        migrations.CreateModel(
+            name='Invitation',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('email', models.EmailField(help_text='In lower case.', max_length=254)),
+                ('role', models.CharField(choices=[('member', 'member: looks'), ('manager', 'manager: budgets, members, and keys where allowed')], default='member', max_length=7)),
+                ('digest', models.CharField(max_length=64, unique=True)),
+                ('invited_by', models.CharField(max_length=200)),
+                ('created_at', models.DateTimeField()),
+                ('expires_at', models.DateTimeField()),
+                ('accepted_at', models.DateTimeField(blank=True, null=True)),
+                ('revoked_at', models.DateTimeField(blank=True, help_text='Or replaced by a newer.', null=True)),
+                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invitations', to='teams.team')),
+            ],
+            options={
+                'ordering': ('-id',),
+                'constraints': [models.UniqueConstraint(condition=models.Q(('accepted_at', None), ('revoked_at', None)), fields=('team', 'email'), name='invitation_open_once'), models.CheckConstraint(condition=models.Q(('accepted_at', None), ('revoked_at', None), _connector='OR'), name='invitation_accepted_or_revoked'), models.CheckConstraint(condition=models.Q(('role__in', ['member', 'manager'])), name='invitation_role_known')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Membership',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('role', models.CharField(choices=[('member', 'member: looks'), ('manager', 'manager: budgets, members, and keys where allowed')], default='member', max_length=7)),
+                ('invited_by', models.CharField(help_text='The actor of the invitation.', max_length=200)),
+                ('created_at', models.DateTimeField()),
+                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='teams.team')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ('team', 'id'),
+                'constraints': [models.UniqueConstraint(fields=('user', 'team'), name='membership_once'), models.CheckConstraint(condition=models.Q(('role__in', ['member', 'manager'])), name='membership_role_known')],
+            },
         ),
         append_only("teams_unitprice"),
     ]

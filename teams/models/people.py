@@ -13,7 +13,7 @@ from teams.models.slugs import slug_validator
 
 
 class User(AbstractUser):
-    """A person who signs in: an operator when ``is_staff``."""
+    """A person who signs in: an operator when ``is_staff``, else somebody with memberships."""
 
 
 class Organization(Limited):
@@ -82,6 +82,11 @@ class Team(Limited):
         "teams.Alias", models.PROTECT, null=True, blank=True, related_name="+"
     )
     access_groups = models.ManyToManyField("teams.AccessGroup", related_name="teams", blank=True)
+    is_key_self_service = models.BooleanField(
+        default=False,
+        verbose_name="Manages its own keys",
+        help_text="Its managers issue, rotate and revoke its API keys on the team's own page.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -47,6 +47,8 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (checks.check_sign_in, {"SESSION_IDLE_SECONDS": 0}, {"E014"}),
         (checks.check_sign_in, {"AXES_FAILURE_LIMIT": 0}, {"E014"}),
         (checks.check_sign_in, {}, set()),
+        (checks.check_public_url, {"PUBLIC_URL": "http://localhost:8003"}, {"W016"}),
+        (checks.check_public_url, {"PUBLIC_URL": "https://llm.example.com"}, set()),
         (checks.check_database_for_deployment, {"EMBEDDED": True, "DEBUG": False}, {"W011"}),
         (checks.check_database_for_deployment, {"EMBEDDED": False, "DEBUG": False}, set()),
     ],

@@ -20,7 +20,7 @@ from jobs.models import Job, Reconciliation
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Refusal
-from teams import credentials, operators, roles
+from teams import credentials, members, operators, roles
 from teams.models import User
 from tests import factories, work
 from tests.conftest import Live
@@ -67,6 +67,8 @@ PAGES: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str], frozenset
     "teams.alias": (ALL, ADMINS, ADMINS, ADMINS),
     "teams.apikey": (ALL, NOBODY, NOBODY, NOBODY),
     "teams.deploymenthealth": (ALL, NOBODY, NOBODY, NOBODY),
+    "teams.invitation": (ALL, NOBODY, NOBODY, NOBODY),
+    "teams.membership": (ALL, NOBODY, ADMINS, ADMINS),
     "teams.operatorkey": (ADMINS, NOBODY, NOBODY, NOBODY),
     "teams.organization": (ALL, ADMINS, ADMINS, NOBODY),
     "teams.providercredential": (ADMINS, ADMINS, ADMINS, ADMINS),
@@ -84,6 +86,8 @@ ACTIONS: dict[tuple[str, str], frozenset[str]] = {
     ("teams.alias", "delete_selected"): ADMINS,
     ("teams.apikey", "revoke"): ADMINS,
     ("teams.deploymenthealth", "close"): ADMINS,
+    ("teams.invitation", "revoke"): ADMINS,
+    ("teams.membership", "delete_selected"): ADMINS,
     ("teams.operatorkey", "revoke"): OWNERS,
     ("teams.organization", "resume"): ADMINS,
     ("teams.organization", "suspend"): ADMINS,
@@ -123,6 +127,7 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "default_alias_page"): ADMINS,
     ("teams.team", "issue_key"): ADMINS,
     ("teams.team", "pause_page"): HELP,
+    ("teams.team", "invite"): ADMINS,
     ("teams.team", "privacy"): ADMINS,
     ("teams.team", "resume_page"): HELP,
     ("teams.team", "statement"): ALL,
@@ -187,6 +192,9 @@ def alice(db: None, pages_served: None) -> factories.Company:
     )
     Group.objects.create(name="of our own")
     operators.issue(user=person("keyed", "viewer"), actor="test")
+    for email in ("mia@example.com", "bob@example.com"):
+        link = members.invite(team=team, email=email, role="member", actor="test")[1]
+    members.accept_anew(token=link.split("/")[-2], password="x" * 9 + "y" * 9)
     return alice
 
 

@@ -1,0 +1,137 @@
+"""What a team got and paid, and its statement of a month, on pages and as CSV."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+
+from billing.models import Account, Grant
+from saas_litellm.base import clock, shown
+from saas_litellm.base.csv_files import csv_answer
+from saas_litellm.base.money import from_nano
+from saas_litellm.base.refusals import Invalid, NotFound
+from saas_litellm.portal import wallets
+from saas_litellm.portal.access import Visit, team_page
+from teams.models import Team
+
+ROWS = 100
+
+
+@team_page
+def receipts(visit: Visit) -> HttpResponse:
+    """Credits that came in, newest first."""
+    page = Paginator(wallets.receipts(visit.team), ROWS).get_page(visit.request.GET.get("page"))
+    rows = [_receipt(grant) for grant in page]
+    return visit.show("portal/receipts.html", {"rows": rows, "page": page})
+
+
+@team_page
+def receipt(visit: Visit, number: int) -> HttpResponse:
+    """One of them, to print."""
+    grant = wallets.receipts(visit.team).filter(pk=number).first()
+    if grant is None:
+        raise NotFound("There is no such receipt.")
+    return visit.show("portal/receipt.html", {"row": _receipt(grant), "now": clock.now()})
+
+
+@team_page
+def statement(visit: Visit) -> HttpResponse:
+    """Every ledger line of a month."""
+    start, end = _month(visit.request.GET.get("month"))
+    account, others = _wallet(visit.team, visit.request.GET.get("wallet"))
+    found = wallets.statement(account, visit.team, start=start, end=end)
+    page = Paginator(found.entries, ROWS).get_page(visit.request.GET.get("page"))
+    this_month = clock.now().date().replace(day=1)
+    return visit.show(
+        "portal/statement.html",
+        {
+            "start": start,
+            "before": _before(start),
+            "after": end if start < this_month else None,
+            "wallet": _name(account),
+            "others": [_name(other) for other in others],
+            "is_shared": wallets.is_shared(account),
+            "opening": _amount(found.opening),
+            "closing": _amount(found.closing),
+            "sums": [(kind, shown.credit_amount(amount)) for kind, amount in found.sums],
+            "rows": [_line(entry, is_shared=wallets.is_shared(account)) for entry in page],
+            "page": page,
+        },
+    )
+
+
+@team_page
+def statement_csv(visit: Visit) -> HttpResponse:
+    """The same lines with every digit."""
+    start, end = _month(visit.request.GET.get("month"))
+    account, _ = _wallet(visit.team, visit.request.GET.get("wallet"))
+    found = wallets.statement(account, visit.team, start=start, end=end)
+    is_shared = wallets.is_shared(account)
+    rows = (wallets.row(entry, is_shared=is_shared) for entry in found.entries.iterator())
+    return csv_answer(rows, filename=f"{visit.team.slug}-{start:%Y-%m}.csv")
+
+
+def _receipt(grant: Grant) -> dict[str, Any]:
+    entry = grant.entry
+    return {
+        "pk": grant.pk,
+        "number": f"R-{entry.pk}",
+        "at": entry.created_at,
+        "kind": grant.get_kind_display(),
+        "credits": shown.credit_amount(entry.amount_nanocredits),
+        "exact": str(from_nano(entry.amount_nanocredits)),
+        "paid": wallets.paid(grant.paid_nano_usd),
+        "reference": entry.reason,
+        "expires_at": grant.expires_at,
+        "organization": entry.account.organization,
+    }
+
+
+def _line(entry: Any, *, is_shared: bool) -> dict[str, Any]:
+    return {
+        "at": entry.created_at,
+        "kind": entry.get_kind_display(),
+        "what": entry.labels.get("job_type") or entry.reason,
+        "detail": entry.reason if entry.labels.get("job_type") else "",
+        "amount": shown.credit_amount(entry.amount_nanocredits),
+        "exact": str(from_nano(entry.amount_nanocredits)),
+        "balance": "" if is_shared else shown.credit_amount(entry.balance_after_nanocredits),
+    }
+
+
+def _month(text: str | None) -> tuple[date, date]:
+    """Its first day and that of the next one. Raises Invalid."""
+    start = clock.now().date().replace(day=1)
+    if text:
+        try:
+            start = date.fromisoformat(f"{text}-01")
+        except ValueError as error:
+            raise Invalid("A month reads 2026-03.", param="month") from error
+    if not 2000 <= start.year <= 9000:
+        raise Invalid("That month lies too far away.", param="month")
+    return start, (start + timedelta(days=31)).replace(day=1)
+
+
+def _before(start: date) -> date:
+    return (start - timedelta(days=1)).replace(day=1)
+
+
+def _wallet(team: Team, key: str | None) -> tuple[Account, list[Account]]:
+    """The wallet asked for, or the one in use; and the team's other one."""
+    accounts = wallets.accounts_of(team)
+    chosen = next((a for a in accounts if _name(a)[0] == key), accounts[0])
+    return chosen, [account for account in accounts if account.pk != chosen.pk]
+
+
+def _name(account: Account) -> tuple[str, str]:
+    """As links have it, and as people read it."""
+    if wallets.is_shared(account):
+        return "organization", "the organization's wallet"
+    return "team", "the team's own wallet"
+
+
+def _amount(nanocredits: int | None) -> str | None:
+    return None if nanocredits is None else shown.credit_amount(nanocredits)
