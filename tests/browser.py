@@ -146,6 +146,14 @@ def serious(page: Page) -> list[str]:
     ]
 
 
+def _is_scrolled_sideways(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/")[:3])
+
+
 def _look(
     url: str,
     cookies: dict[str, str],
