@@ -1,11 +1,9 @@
-"""What the admins of all apps share: read-only rows, amounts as people write them, form pages."""
+"""What the admins of all apps share: read-only rows, amounts as people write them."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -15,24 +13,37 @@ from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils.html import format_html_join
-from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateFilter
 from unfold.decorators import action
 from unfold.widgets import INPUT_CLASSES, UnfoldAdminTextInputWidget
 
-from saas_litellm.base import encryption, idempotency
 from saas_litellm.base.audited import Audited, actor
 from saas_litellm.base.csv_files import csv_answer
+from saas_litellm.base.form_pages import (
+    PageForm,
+    ShownOnce,
+    form_page,
+    list_of,
+    once,
+    secret_page,
+)
 from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
-from saas_litellm.base.refusals import Invalid, Refusal
+from saas_litellm.base.refusals import Refusal
 
-__all__ = ["Audited", "actor"]
+__all__ = [
+    "Audited",
+    "PageForm",
+    "ShownOnce",
+    "actor",
+    "form_page",
+    "once",
+    "secret_page",
+]
 _SUMMARY = 120
 
 
@@ -76,12 +87,7 @@ class RefusalsShown:
 
 
 def _to_list(model_admin: Any) -> HttpResponse:
-    return redirect(_list_of(model_admin))
-
-
-def _list_of(model_admin: Any) -> str:
-    meta = model_admin.model._meta
-    return f"admin:{meta.app_label}_{meta.model_name}_changelist"
+    return redirect(list_of(model_admin))
 
 
 class AmountField(forms.CharField):
@@ -168,101 +174,6 @@ def _label(column: models.Field[Any, Any], unit: str) -> str:
     for word in ("nano usd", "nanocredits", "basis points"):
         plain_name = plain_name.replace(word, "").replace("  ", " ")
     return f"{plain_name.strip().capitalize() or 'Amount'}, {unit}"
-
-
-class PageForm(forms.Form):
-    """A form page's form. The hidden key makes a second click of the same page change nothing."""
-
-    idempotency_key = forms.CharField(widget=forms.HiddenInput, max_length=120)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownOnce:
-    """A page that answers an act in place of the way back, and what is said when it is asked again."""
-
-    page: HttpResponse
-    text: str
-
-
-def form_page(
-    model_admin: Any,
-    request: HttpRequest,
-    *,
-    form_class: type[PageForm],
-    title: str,
-    button: str,
-    act: Callable[[dict[str, Any]], str | ShownOnce],
-    initial: dict[str, Any] | None = None,
-    note: str = "",
-    back: str = "",
-    is_once: bool = False,
-) -> HttpResponse:
-    """Show a form; when it is sent, ``act`` on it, say what it says and go back.
-
-    Back is where ``?next=`` leads, else ``back``, else the list. ``note`` stands above the form.
-    ``is_once``: for acts without an idempotency key of their own; sent again, the same form only
-    says what it did. A Refusal that ``act`` raises is shown on the form, and nothing has changed.
-    """
-    blank = {"idempotency_key": f"admin:{uuid.uuid4()}", **(initial or {})}
-    form = form_class(request.POST or None, request.FILES or None, initial=blank)
-    way_back = _safe_next(request) or back or reverse(_list_of(model_admin))
-    if request.method == "POST" and form.is_valid():
-        try:
-            given = form.cleaned_data
-            done = _once(request, given, act) if is_once else act(given)
-        except Refusal as refusal:
-            form.add_error(None, refusal.message)
-        else:
-            if isinstance(done, ShownOnce):
-                return done.page
-            model_admin.message_user(request, done, messages.SUCCESS)
-            return redirect(way_back)
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": title,
-        "button": button,
-        "form": form,
-        "note": note,
-        "back": way_back,
-    }
-    return render(request, "admin/form_page.html", context)
-
-
-def _once(
-    request: HttpRequest, given: dict[str, Any], act: Callable[[dict[str, Any]], str | ShownOnce]
-) -> str | ShownOnce:
-    """Act in the transaction that keeps the form's key; the second time, only say what was done."""
-    asked = f"{actor(request)}\n{request.path}\n{given['idempotency_key']}"
-    claim = idempotency.Claim(
-        scope=encryption.keyed_hash(f"form\n{asked}"), fingerprint=encryption.keyed_hash("form")
-    )
-
-    def said(done: str | ShownOnce) -> str:
-        return done.text if isinstance(done, ShownOnce) else done
-
-    done, earlier = idempotency.once(claim, lambda: act(given), said)
-    return earlier if done is None else done
-
-
-def _safe_next(request: HttpRequest) -> str:
-    """Where the page was opened from, if that is a page of this site."""
-    wanted = request.GET.get("next", "")
-    is_ours = url_has_allowed_host_and_scheme(
-        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-    )
-    return wanted if is_ours else ""
-
-
-def once(request: HttpRequest, *, act: str, key: str, content: str, work: Callable[[], str]) -> str:
-    """Do a page's database work once for its hidden key, and say what it said, however often the
-    page is sent. Raises Invalid when it is sent again with other content, and what ``work`` raises.
-    """
-    claim = idempotency.claim_of(caller=actor(request), act=act, key=key, content=content)
-    try:
-        done, kept = idempotency.once(claim, work, str)
-    except idempotency.KeyReused as error:
-        raise Invalid("This page was sent before, with other content. Load it again.") from error
-    return done or kept
 
 
 Page = TypeVar("Page", bound=Callable[..., HttpResponseBase])

@@ -91,11 +91,6 @@ def key_of(request: HttpRequest) -> Key | None:
     )
 
 
-def of_form(text: str, *, caller: str) -> Claim:
-    """The hidden key of a page's form: a second click is the first one again, whatever it says."""
-    return Claim(scope=encryption.keyed_hash(f"{caller}\nform\n{text}"), fingerprint="")
-
-
 def find(claim: Claim) -> IdempotencyRecord | None:
     """The record of the first request, if it still stands. Raises KeyReused for another body."""
     record = IdempotencyRecord.objects.filter(scope=claim.scope).first()

@@ -86,6 +86,7 @@ class CustomerTeamAdmin(CustomerAdmin, TeamStatePages, TeamAdmin):
         "default_alias_page",
         "wallet_page",
         "privacy",
+        "invite",
     )
 
     def get_list_display(self, request: HttpRequest) -> Any:

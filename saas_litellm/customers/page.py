@@ -19,7 +19,7 @@ from saas_litellm.customers.parts import Figure, May, PlanView
 from saas_litellm.customers.spending import Spending
 from saas_litellm.customers.wallets import Owner, Wallet
 from teams import catalog
-from teams.models import Alias, ApiKey, Organization, Team
+from teams.models import Alias, ApiKey, Membership, Organization, Team
 
 TEAMS = 25
 
@@ -61,6 +61,7 @@ class TeamPage(CustomerPage):
     aliases: Sequence[Alias] | None
     keys: Sequence[parts.KeyRow] | None
     jobs: Sequence[parts.JobRow] | None
+    members: Sequence[Membership] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ def of_team(team: Team, *, may: May, acts: Mapping[str, str]) -> TeamPage:
         aliases=aliases,
         keys=keys,
         jobs=parts.jobs_of(team, may=may) if may("jobs.view_job") else None,
+        members=parts.members_of(team) if may("teams.view_membership") else None,
     )
 
 

@@ -19,10 +19,10 @@ from saas_litellm.base.money import from_nano
 from saas_litellm.customers import spending, wallets
 from saas_litellm.customers.spending import Spending
 from saas_litellm.customers.wallets import Wallet
-from teams.models import ApiKey, Organization, Team
+from teams.models import ApiKey, Membership, Organization, Team
 
 May = Callable[[str], bool]
-KEYS, JOBS, BUDGETS, LINES = 12, 8, 12, 8
+KEYS, JOBS, BUDGETS, LINES, MEMBERS = 12, 8, 12, 8, 12
 STATES = {"active": "ok", "paused": "warn", "suspended": "bad", "closed": "bad"}
 
 
@@ -71,6 +71,11 @@ class PlanView:
     version: PlanVersion | None
     assigned: PlanAssignment | None
     coming: Sequence[PlanAssignment]
+
+
+def members_of(team: Team) -> Sequence[Membership]:
+    """The first of those who see the team's own page."""
+    return list(team.memberships.select_related("user").order_by("user__username")[:MEMBERS])
 
 
 def money_figures(wallet: Wallet) -> list[Figure]:

@@ -38,6 +38,8 @@ class CreditsField(forms.DecimalField):
 
 def once(visit: Visit, form: ActForm, work: Callable[[], Made]) -> Made | None:
     """What the work made, or None when this very form was sent before."""
-    key = idempotency.of_form(form.cleaned_data["idempotency_key"], caller=visit.actor)
+    key = idempotency.claim_of(
+        caller=visit.actor, act="portal", key=form.cleaned_data["idempotency_key"]
+    )
     made, _ = idempotency.once(key, work, lambda _made: "")
     return made  # type: ignore[no-any-return]

@@ -10,9 +10,8 @@ from django.contrib import admin
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils.cache import add_never_cache_headers
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from saas_litellm.base.admin import (
@@ -24,6 +23,7 @@ from saas_litellm.base.admin import (
     form_page,
     object_page,
     permitted,
+    secret_page,
 )
 from teams import keys, operators
 from teams.models import ApiKey, OperatorKey, Team
@@ -93,20 +93,21 @@ def issue_page(model_admin: Any, request: HttpRequest, team: Team) -> HttpRespon
 
 
 def _secret_page(model_admin: Any, request: HttpRequest, key: ApiKey, text: str) -> ShownOnce:
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": f"The new key of {key.team}",
-        "key": key,
-        "secret": text,
-        "back": _page_of(key.team_id),
-    }
-    page = render(request, "admin/secret.html", context)
-    add_never_cache_headers(page)
-    again = (
-        f"This form has made the key {key} already, and its secret was shown then."
-        " If nobody has it, revoke that key and issue another."
+    about = [key.name] if key.name else []
+    about.append(f"of {key.team}")
+    if key.expires_at:
+        about.append(f"until {key.expires_at:%Y-%m-%d %H:%M} UTC")
+    return secret_page(
+        model_admin,
+        request,
+        title=f"The new key of {key.team}",
+        secret=text,
+        note=f"{', '.join(about)}. Only its beginning, {key}, and a hash are kept. Send it as"
+        " Authorization: Bearer …",
+        back=_page_of(key.team_id),
+        again=f"This form has made the key {key} already, and its secret was shown then."
+        " If nobody has it, revoke that key and issue another.",
     )
-    return ShownOnce(page=page, text=again)
 
 
 def _page_of(team_id: int) -> str:

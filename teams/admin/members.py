@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -14,15 +15,17 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminSelectWidget
 
-from saas_litellm.base import clock, idempotency
+from saas_litellm.base import clock
 from saas_litellm.base.admin import (
     Audited,
     PageForm,
     ReadOnlyAdmin,
+    ShownOnce,
     actor,
     form_page,
     object_page,
     permitted,
+    secret_page,
 )
 from teams import members
 from teams.models import Invitation, MemberRole, Membership, Team
@@ -50,25 +53,28 @@ class WithMembers:
     @object_page(description="Invite a member", path="invite", permission="invite")
     def invite(self, request: HttpRequest, object_id: str) -> HttpResponse:
         team = get_object_or_404(Team, pk=object_id)
+        back = reverse("admin:teams_team_change", args=[team.pk])
 
-        def act(given: dict[str, Any]) -> str:
-            key = idempotency.of_form(given["idempotency_key"], caller=actor(request))
-            made, _ = idempotency.once(
-                key,
-                lambda: members.invite(
-                    team=team,
-                    email=given["email"],
-                    role=given["role"],
-                    actor=actor(request),
-                    is_by_operator=True,
-                ),
-                lambda _made: "",
+        def act(given: dict[str, Any]) -> ShownOnce:
+            invitation, link = members.invite(
+                team=team,
+                email=given["email"],
+                role=given["role"],
+                actor=actor(request),
+                is_by_operator=True,
             )
-            if made is None:
-                return "That invitation was made already; its link was shown then."
-            invitation, link = made
-            sent = "An e-mail with" if members.send(invitation, link) else "NO e-mail was sent:"
-            return f"{sent} the link for {invitation.email}, shown once: {link}"
+            # The mail leaves when the invitation is certain to stand.
+            transaction.on_commit(lambda: self._send(request, invitation, link))
+            return secret_page(
+                self,
+                request,
+                title=f"The invitation of {invitation.email}",
+                secret=link,
+                note=f"To {team}, as {invitation.role}, until"
+                f" {invitation.expires_at:%Y-%m-%d %H:%M} UTC. Whoever has the link can accept it.",
+                back=back,
+                again="That invitation was made already; its link was shown then.",
+            )
 
         return form_page(
             self,
@@ -77,7 +83,14 @@ class WithMembers:
             title=f"Invite a member of {team}",
             button="Invite",
             act=act,
+            back=back,
+            is_once=True,
         )
+
+    def _send(self, request: HttpRequest, invitation: Invitation, link: str) -> None:
+        if not members.send(invitation, link):
+            text = f"NO e-mail was sent to {invitation.email}: hand the link over yourself."
+            self.message_user(request, text, messages.WARNING)  # type: ignore[attr-defined] # ModelAdmin's
 
 
 @admin.register(Membership)
