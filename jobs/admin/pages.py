@@ -62,7 +62,7 @@ def of_job(job_id: UUID, user: Any) -> dict[str, Any]:
         else None,
         "more_calls": f"{reverse('admin:jobs_call_changelist')}?job={told.job.pk}",
         "caps": _caps(told),
-        "may_look": may_look,
+        "has_stored": may_look and any(one.has_payload for one in told.calls),
         "call_rules": sorted({(one.call.alias.name, one.rule) for one in told.calls}),
         "bar_kinds": BAR_KINDS,
     }

@@ -48,9 +48,11 @@ class JobAdmin(LongList):
     has_cancel_permission = has_waive_permission = permitted("jobs.change_job")
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Newest first; the dearest first where a cost is asked for, which its index has in order."""
+        """Newest first; where a cost or days of closing are asked for, by those: as their index."""
         if request.GET.get("cost_from") or request.GET.get("cost_to"):
             return ("-provider_cost_nano_usd", "-id")
+        if request.GET.get("closed_from") or request.GET.get("closed_to"):
+            return ("-closed_at", "-id")
         return ("-created_at", "-id")
 
     def get_search_results(

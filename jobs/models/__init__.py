@@ -7,6 +7,7 @@ is derived from them: profit by day (``jobs/rollups.py``), quotes, shadow prices
 
 from __future__ import annotations
 
+from jobs.models.attempts import Attempt, CostLine
 from jobs.models.books import (
     ProfitDay,
     Quote,
@@ -17,7 +18,7 @@ from jobs.models.books import (
     ShadowDay,
 )
 from jobs.models.payloads import Payload
-from jobs.models.work import Attempt, Call, CostLine, Job, StatusChange
+from jobs.models.work import Call, Job, StatusChange
 
 __all__ = [
     "Attempt",

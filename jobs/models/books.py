@@ -6,7 +6,8 @@ from django.db import models
 from django.db.models import Q
 
 from billing.models import PlanVersion
-from jobs.models.work import CostLine, Job
+from jobs.models.attempts import CostLine
+from jobs.models.work import Job
 from teams.models import Alias, Deployment, Team
 
 

@@ -129,6 +129,7 @@ def test_a_name_that_two_kinds_share_finds_both(vera: Client) -> None:
 def test_the_newest_come_first_and_the_dearest_where_a_cost_is_asked_for(vera: Client) -> None:
     assert tasks(vera, "")[-1] == "kept"
     assert tasks(vera, "cost_from=0.01") == ["refunded", "failed", "kept"]
+    assert tasks(vera, "closed_to=2026-03-03") == ["cancelled", "failed", "kept"]
 
 
 def test_what_a_filter_cannot_read_is_said_and_finds_nothing(vera: Client) -> None:
