@@ -181,7 +181,14 @@ class Book:
             (Job.Status.PENDING, Job.Status.IN_PROGRESS, first),
             (Job.Status.IN_PROGRESS, errand.status, errand.ends_at),
         ):
-            rows.add(StatusChange, job_id=errand.id, from_status=before, to_status=after, at=at)
+            rows.add(
+                StatusChange,
+                job_id=errand.id,
+                from_status=before,
+                to_status=after,
+                at=at,
+                actor=f"team:{errand.customer.slug}",
+            )
 
     def _write_call(self, rows: Rows, bill: _Bill) -> None:
         errand, said, usage = self.errand, bill.said, bill.said.usage
