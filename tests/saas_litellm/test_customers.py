@@ -492,7 +492,7 @@ def test_who_may_see_teams_alone_sees_no_money(alice: Team) -> None:
     spend(alice)
     text = shown(client, at(alice))
     assert "alice" in text
-    for word in ("Balance", "Margin", "Lots", "Recent jobs", "API keys", "Spent"):
+    for word in ("Balance", "Margin", "Lots", "Recent jobs", "Issue a key", "Spent"):
         assert word not in re.sub(r"<[^>]*>", " ", text.split("content-main")[1]), word
     assert "100.00" not in shown(client, "/admin/teams/team/")
 
