@@ -419,7 +419,7 @@ def test_a_plan_reads_as_sentences() -> None:
 
 
 def test_an_edit_that_comes_too_late_is_refused() -> None:
-    version = drafted("gold", **FLAT)
+    version = drafted("gold", job_rules=[{"credits": 1}])
     opened = revisions.fingerprint(version)
     plans.activate(version=version, actor="test")
     with pytest.raises(PlanNotReady, match="no draft any more"):
