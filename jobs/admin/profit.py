@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -11,16 +11,15 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from unfold.admin import TabularInline
+from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminSingleDateWidget,
     UnfoldAdminTextInputWidget,
 )
 
-from billing import plans, revenue
-from billing.models import PlanVersion
-from jobs import drift, links, profit, repricing, shadows
+from billing import revenue
+from jobs import drift, links, profit, shadows
 from jobs.admin.tables import Table, TablePage
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
 from saas_litellm.base import clock
@@ -32,7 +31,6 @@ from saas_litellm.base.admin import (
     credits_of,
     permitted,
 )
-from teams.models import Team
 
 
 def _text(**more: Any) -> forms.CharField:
@@ -50,19 +48,6 @@ class ProfitForm(forms.Form):
     organization = _text()
     job_type = _text()
     alias = _text()
-
-
-class RepriceForm(forms.Form):
-    version = forms.ModelChoiceField(
-        PlanVersion.objects.select_related("plan"),
-        widget=UnfoldAdminSelectWidget,
-        label="Candidate",
-    )
-    since = forms.DateField(widget=UnfoldAdminSingleDateWidget)
-    team = forms.ModelChoiceField(
-        Team.objects.all(), required=False, widget=UnfoldAdminSelectWidget, empty_label="every team"
-    )
-    job_type = _text()
 
 
 def _require(request: HttpRequest, permission: str) -> None:
@@ -106,7 +91,6 @@ class ProfitAdmin(TablePage):
             links={
                 "Deferred revenue": "admin:jobs_profitday_deferred_revenue",
                 "Cost drift": "admin:jobs_profitday_cost_drift",
-                "Past jobs under another plan": "admin:jobs_shadow_reprice",
             },
         )
 
@@ -196,7 +180,10 @@ class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 class ShadowAdmin(RefusalsShown, Audited, TablePage):
     """Shadow plans, and the page that prices past jobs under a candidate."""
 
-    recorded_by_domain = ("add",)
+
+class ShadowAdmin(RefusalsShown, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+    """Shadow plans as rows; their pages with results are under Prices."""
+
     list_display = ("version", "team", "started_at", "ended_at", "difference")
     list_select_related = ("version__plan", "team")
     autocomplete_fields = ("team",)
@@ -204,9 +191,6 @@ class ShadowAdmin(RefusalsShown, Audited, TablePage):
     inlines = (ShadowDayInline,)
     actions = ("stop",)
     has_stop_permission = permitted("jobs.change_shadow")
-    form_class = RepriceForm
-    button = "Price past jobs"
-    empty = "Choose a candidate version; no job closed since then, or none chosen yet."
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("jobs.add_shadow")
@@ -223,47 +207,6 @@ class ShadowAdmin(RefusalsShown, Audited, TablePage):
     def stop(self, request: HttpRequest, queryset: QuerySet[Shadow]) -> None:
         for shadow in queryset:
             shadows.stop(shadow=shadow, actor=actor(request))
-
-    def get_urls(self) -> list[Any]:
-        page = path(
-            "reprice/", self.admin_site.admin_view(self.reprice), name="jobs_shadow_reprice"
-        )
-        return [page, *super().get_urls()]
-
-    def initial(self) -> dict[str, Any]:
-        return {"since": clock.now().date() - timedelta(days=30)}
-
-    def reprice(self, request: HttpRequest) -> HttpResponse:
-        _require(request, "billing.view_priceplan")
-        return self.table_page(request, title="Past jobs under another plan")
-
-    def table(self, given: dict[str, Any]) -> Table:
-        jobs = list(
-            repricing.reprice(
-                plan=plans.read(given["version"]),
-                since=datetime.combine(given["since"], time.min, tzinfo=UTC),
-                team=given["team"],
-                job_type=given["job_type"] or None,
-            )
-        )
-        total, teams, losing = repricing.summarize(jobs)
-        named = [*teams.items(), ("total", total)] if jobs else []
-        rows = [[name, *row.as_json().values()] for name, row in named]
-        columns = ["team", *(name.replace("_", " ") for name in total.as_json())]
-        records = [
-            {
-                "job_id": str(job.job_id),
-                "team": job.team,
-                "job_type": job.job_type,
-                "cost_usd": credits_of(job.provider_cost_nano_usd),
-                "now_usd": credits_of(job.current_nano_usd),
-                "candidate_usd": credits_of(job.candidate_nano_usd),
-                "turns_to_loss": job.turns_to_loss,
-            }
-            for job in jobs
-        ]
-        note = f"{len(losing)} jobs would turn to loss; the CSV lists every job." if jobs else ""
-        return columns, rows, records, note
 
 
 @admin.register(RollupDay)

@@ -141,7 +141,6 @@ REPORTS = {
     "live/": ALL,
     "jobs/profitday/deferred-revenue/": ALL,
     "jobs/profitday/cost-drift/": ALL,
-    "jobs/shadow/reprice/": ALL,
     "teams/alias/models/": ALL,
     "prices/plans/": ALL,
     "prices/plans/gold/": ALL,
