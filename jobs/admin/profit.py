@@ -177,13 +177,10 @@ class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped
 
 
 @admin.register(Shadow)
-class ShadowAdmin(RefusalsShown, Audited, TablePage):
-    """Shadow plans, and the page that prices past jobs under a candidate."""
-
-
 class ShadowAdmin(RefusalsShown, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """Shadow plans as rows; their pages with results are under Prices."""
 
+    recorded_by_domain = ("add",)
     list_display = ("version", "team", "started_at", "ended_at", "difference")
     list_select_related = ("version__plan", "team")
     autocomplete_fields = ("team",)
