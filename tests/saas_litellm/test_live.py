@@ -1,86 +1,34 @@
-"""The live view: over real sockets and processes, to those who may see it, at no cost otherwise."""
+"""The live view: what it shows, to whom, and that it costs nothing when nobody watches."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import redis
 from django.conf import settings as configured
+from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from jobs.models import Call
 from saas_litellm.asgi import application
-from saas_litellm.live import feed, figures, leadership
+from saas_litellm.live import entrance, feed, figures
 from saas_litellm.live.figures import State, Window
 from saas_litellm.live.socket import LiveSocket
 from saas_litellm.live.watchers import Watcher
 from teams.models import User
 from tests import factories, work
-from tests.conftest import Live, free_port, wait_until
+from tests.conftest import Live, wait_until
 from tests.teams.test_roles import browser, person
-
-REDIS_URL = os.environ.get("TEST_REDIS_URL") or os.environ.get("REDIS_URL") or ""
-
-
-def cookie_of(client: Client) -> str:
-    name = configured.SESSION_COOKIE_NAME
-    return f"{name}={client.cookies[name].value}"
-
-
-def watch(at: Live, client: Client | None, *, origin: str = "", path: str = "") -> ClientConnection:
-    return connect(
-        at.url.replace("http", "ws") + (path or "/admin/live/socket"),
-        additional_headers={"Cookie": cookie_of(client)} if client else None,
-        origin=origin or at.url,
-        proxy=None,
-        ping_interval=None,
-    )
-
-
-def seen(socket: ClientConnection, is_it: Callable[[Any], Any], *, seconds: float = 3) -> Any:
-    """The first message of which that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        message = json.loads(socket.recv(timeout=max(0, deadline - time.monotonic())))
-        if is_it(message):
-            return message
-
-
-def closed(socket: ClientConnection, *, seconds: float = 5) -> tuple[int, str]:
-    """With which code and reason it is closed."""
-    deadline = time.monotonic() + seconds
-    with pytest.raises(ConnectionClosed) as ending:
-        _read_on(socket, until=deadline)
-    assert ending.value.rcvd is not None
-    return ending.value.rcvd.code, ending.value.rcvd.reason
-
-
-def _read_on(socket: ClientConnection, *, until: float) -> None:
-    while True:
-        socket.recv(timeout=max(0, until - time.monotonic()))
-
-
-def tile(state: Any, key: str) -> str:
-    found = next(tile for tile in state["figures"]["tiles"] if tile["key"] == key)
-    return str(found["exact"] or found["shown"])
-
-
-def has(call: Call) -> Callable[[Any], bool]:
-    return lambda message: str(call.pk) in {row["id"] for row in message["calls"]}
+from tests.watching import closed, cookie_of, has, seen, tile, watch
 
 
 @pytest.fixture(autouse=True)
@@ -106,36 +54,6 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(CursorWrapper, "execute", keep)
     return said
-
-
-@pytest.fixture
-def shared(settings: Any) -> Iterator[dict[str, str]]:
-    """A Redis between this process and others; the environment that they need for it."""
-    url = REDIS_URL or "redis://127.0.0.1:6379/0"
-    try:
-        redis.from_url(url).ping()
-    except redis.RedisError:
-        assert os.environ.get("CI") != "true", "Redis is missing"
-        pytest.skip(f"NOT RUN: no Redis at {url}")
-    namespace = uuid4().hex
-    use_redis(settings, url, namespace)
-    settings.REDIS_TIMEOUT_SECONDS = 5
-    yield {"REDIS_URL": url, "REDIS_NAMESPACE": namespace, "REDIS_TIMEOUT_SECONDS": "5"}
-    leadership._clients.cache_clear()
-
-
-def use_redis(settings: Any, url: str, namespace: str) -> None:
-    leadership._clients.cache_clear()
-    settings.REDIS_URL, settings.REDIS_NAMESPACE = url, namespace
-    settings.CHANNEL_LAYERS = {
-        "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [url], "prefix": f"{namespace}:asgi"},
-        }
-    }
-
-
-# --- what is shown ---------------------------------------------------------------------------
 
 
 def test_a_finished_call_arrives_within_three_seconds(
@@ -223,8 +141,6 @@ def test_what_committed_late_is_found(db: None, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_looking_takes_few_queries_however_much_there_is(db: None) -> None:
-    from django.db import connection
-
     job = work.job(factories.company().team)
     for _ in range(figures.CALLS + 5):
         work.call(job)
@@ -233,9 +149,6 @@ def test_looking_takes_few_queries_however_much_there_is(db: None) -> None:
     ) as queries:
         state = Window().look()
     assert (len(queries), len(state.calls)) == (4, figures.CALLS)
-
-
-# --- who may watch ---------------------------------------------------------------------------
 
 
 def test_nobody_watches_without_a_session_that_holds(live: Live, vera: Client) -> None:
@@ -272,8 +185,6 @@ def test_what_names_no_page_is_refused(live: Live, vera: Client) -> None:
 
 def test_a_trusted_origin_is_let_in(live: Live, vera: Client, settings: Any) -> None:
     settings.CSRF_TRUSTED_ORIGINS = ["https://*.proxy.example"]
-    from saas_litellm.live import entrance
-
     vars(entrance._CSRF).clear()
     with watch(live, vera, origin="https://admin.proxy.example") as socket:
         assert seen(socket, lambda message: True)
@@ -334,9 +245,6 @@ def test_the_page_is_for_those_who_may_look_at_calls(db: None, pages_served: Non
     assert Client().get("/admin/live/").status_code == 302
     clerk = browser(User.objects.create_user("clerk", is_staff=True))
     assert clerk.get("/admin/live/").status_code == 403
-
-
-# --- what it costs ---------------------------------------------------------------------------
 
 
 def test_it_costs_nothing_when_nobody_watches(
@@ -426,77 +334,3 @@ async def test_a_stuck_watcher_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) 
     assert await asyncio.wait_for(slow, 2) is None
     assert len(of_process.feed.watchers) == 1
     fast.cancel()
-
-
-# --- many processes --------------------------------------------------------------------------
-
-
-def test_one_process_looks_for_all_and_another_takes_over(
-    shared: dict[str, str],
-    live: Live,
-    spawned: Any,
-    vera: Client,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    looks: list[float] = []
-    look = Window.look
-
-    def count(self: Window) -> State:
-        looks.append(time.monotonic())
-        return look(self)
-
-    monkeypatch.setattr(Window, "look", count)
-    other: Live = spawned(DEBUG="1", **shared)
-    job = work.job(factories.company().team)
-    with watch(other, vera) as there:
-        seen(there, lambda message: True)
-        with watch(live, vera) as here:
-            call = work.call(job)
-            assert seen(here, has(call))
-            assert seen(there, has(call))
-            assert looks == []
-            assert other.process is not None
-            killed_at = time.monotonic()
-            other.process.kill()
-            call = work.call(job)
-            assert seen(here, has(call), seconds=5)
-            assert looks[0] - killed_at < 4
-
-
-def test_a_process_that_nobody_watches_any_more_hands_over(
-    shared: dict[str, str], live: Live, spawned: Any, vera: Client
-) -> None:
-    other: Live = spawned(DEBUG="1", **shared)
-    with watch(other, vera) as there:
-        with watch(live, vera) as here:
-            # It only listens, and for longer than one wait for a message lasts in Redis.
-            for _ in range(7):
-                seen(there, lambda message: True)
-                seen(here, lambda message: True)
-        call = work.call(work.job(factories.company().team))
-        assert seen(there, has(call), seconds=5)
-    with watch(live, vera) as here:
-        assert seen(here, has(call), seconds=5)
-
-
-def test_without_redis_each_process_looks_for_itself(
-    live: Live, vera: Client, settings: Any
-) -> None:
-    use_redis(settings, f"redis://127.0.0.1:{free_port()}/0", uuid4().hex)
-    call = work.call(work.job(factories.company().team))
-    with watch(live, vera) as socket:
-        assert seen(socket, has(call))
-        assert seen(socket, lambda message: True)
-    leadership._clients.cache_clear()
-
-
-def test_a_process_that_stops_lets_its_watchers_go(
-    shared: dict[str, str], spawned: Any, vera: Client
-) -> None:
-    served: Live = spawned(DEBUG="1", **shared)
-    assert served.process is not None
-    with watch(served, vera) as socket:
-        seen(socket, lambda message: True)
-        served.process.send_signal(signal.SIGTERM)
-        assert closed(socket)[0] == 1012
-    assert served.process.wait(10) in {0, -signal.SIGTERM}
