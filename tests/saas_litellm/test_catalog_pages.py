@@ -26,7 +26,7 @@ from tests import factories
 from tests.providers.server import ProviderServer, Reply
 from tests.teams.test_roles import browser, person
 
-pytestmark = pytest.mark.usefixtures("pages_served")
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("pages_served")]
 BASE = "/admin/teams"
 SET = f"{BASE}/unitprice/set-price/"
 IMPORT = f"{BASE}/unitprice/import-prices/"

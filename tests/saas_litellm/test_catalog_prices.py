@@ -17,7 +17,7 @@ from tests import factories
 from tests.saas_litellm.test_catalog_pages import BASE, IMPORT, MINI, SET, entries, said, text_of
 from tests.teams.test_roles import browser, person
 
-pytestmark = pytest.mark.usefixtures("pages_served")
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("pages_served")]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from django.test import Client
 
 from tests.teams.test_roles import person
 
+pytestmark = pytest.mark.any_database
+
 
 def policy(client: Client, path: str) -> dict[str, list[str]]:
     header = client.get(path).headers["Content-Security-Policy"]

@@ -33,7 +33,11 @@ from tests.conftest import Live
 from tests.teams.test_roles import browser, person
 from tests.work import Clock
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served"),
+]
 SECRET = re.compile(r"slk_[0-9a-f]{12}_[\w-]{43}")
 
 

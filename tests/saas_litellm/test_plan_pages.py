@@ -24,7 +24,11 @@ from tests.teams.test_roles import browser, person
 from tests.work import Clock
 
 __all__ = ["owner"]
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served"),
+]
 
 
 # --- What if -------------------------------------------------------------------------------------

@@ -21,7 +21,11 @@ from tests.portal import BOB, MIA, ONLY_POSTED, at, paths, read, text
 from tests.teams.test_members import invite, member
 from tests.teams.test_roles import PASSWORD, browser, person
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,11 @@ from tests.teams.test_members import invite, member
 from tests.teams.test_roles import browser, person
 from tests.work import Clock
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served"),
+]
 
 
 @pytest.fixture

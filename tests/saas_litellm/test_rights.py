@@ -26,6 +26,7 @@ from tests import factories, work
 from tests.conftest import Live
 from tests.teams.test_roles import browser, person
 
+pytestmark = pytest.mark.any_database
 NOBODY: frozenset[str] = frozenset()
 OWNERS = frozenset({"owner"})
 ADMINS = OWNERS | {"admin"}

@@ -27,6 +27,7 @@ from teams.models import User
 from tests.conftest import Live
 from tests.teams.test_roles import PASSWORD, browser, person
 
+pytestmark = pytest.mark.any_database
 LOGIN = "/admin/login/"
 PAGE = "/admin/second-factor/"
 

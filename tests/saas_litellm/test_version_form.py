@@ -26,7 +26,11 @@ from tests import factories, work
 from tests.saas_litellm.test_admin import owner
 
 __all__ = ["owner"]
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served"),
+]
 
 # Each kind of rule with everything it can say.
 EVERYTHING: dict[str, Any] = {
