@@ -335,7 +335,7 @@ UNFOLD = {
         _static("saas/jobs.css"),
         _static("saas/plans.css"),
     ],
-    "SCRIPTS": [_static("saas/acts.js")],
+    "SCRIPTS": [_static("saas/acts.js"), _static("saas/boxes.js")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
     "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
     "LOGIN": {"form": "teams.sign_in.SignInForm"},

@@ -192,6 +192,13 @@ class ShadowAdmin(RefusalsShown, Audited, ModelAdmin):  # type: ignore[misc] # u
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("jobs.add_shadow")
 
+    # A shadow's figures are history: it is stopped, nothing else.
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
     @admin.display(description="Difference, USD")
     def difference(self, shadow: Shadow) -> str:
         return credits_of(sum(day.difference_nano_usd for day in shadow.days.all()))

@@ -1,4 +1,4 @@
-"""Choosing and counting rows among many: looked up as one types, counted without joining."""
+"""Choosing and counting rows among many: looked up as one types, ticked where few, counted without joining."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.db.models import Count, IntegerField, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 
 class ManyChosen(AutocompleteSelectMultiple):
@@ -19,6 +21,14 @@ class ManyChosen(AutocompleteSelectMultiple):
     ) -> dict[str, Any]:
         attrs: dict[str, Any] = super().build_attrs(base_attrs, extra_attrs)
         return {**attrs, "data-allow-clear": json.dumps(False)}
+
+
+class Ticked:
+    """Of few rows the chosen ones are ticked: a phone and a screen reader can do with boxes."""
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
 
 
 def counted(rows: QuerySet[Any], column: str) -> Coalesce:

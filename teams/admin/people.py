@@ -10,7 +10,6 @@ from django.shortcuts import get_object_or_404
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
@@ -28,6 +27,7 @@ from saas_litellm.base.admin import (
 from saas_litellm.base.refusals import Forbidden, Refusal
 from teams import directory, privacy
 from teams.admin import keys
+from teams.admin.choosing import Ticked
 from teams.admin.keys import LIMITS
 from teams.admin.members import WithMembers
 from teams.models import Organization, Team
@@ -97,7 +97,7 @@ class OrganizationAdmin(Audited, ModelAdmin):  # type: ignore[misc] # unfold is 
 
 
 @admin.register(Team)
-class TeamAdmin(WithMembers, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class TeamAdmin(Ticked, WithMembers, Audited, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     recorded_by_domain = ("add",)
     list_display: tuple[str, ...] = (
         "slug",
@@ -190,11 +190,6 @@ class TeamAdmin(WithMembers, Audited, ModelAdmin):  # type: ignore[misc] # unfol
                 "is_replay_kept": team.is_replay_kept,
             },
         )
-
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Groups are few: boxes to tick, that a phone and a screen reader can do with."""
-        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @object_page(description="Issue an API key", path="issue-key", permission="issue")
     def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:

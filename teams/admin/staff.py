@@ -17,16 +17,18 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from saas_litellm.base import audit
 from saas_litellm.base.admin import Audited, RefusalsShown, actor
 from teams import roles, second_factor, staff
+from teams.admin.choosing import Ticked
 from teams.models import User
 
 admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(RefusalsShown, Audited, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
+class GroupAdmin(RefusalsShown, Ticked, Audited, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """Groups of one's own beside the built-in roles, which only look at."""
 
     list_display = ("name", "about")
+    filter_horizontal = ()
 
     @admin.display(description="")
     def about(self, group: Group) -> str:
@@ -76,7 +78,7 @@ class OwnerStays:
 
 
 @admin.register(User)
-class UserAdmin(RefusalsShown, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
+class UserAdmin(RefusalsShown, Ticked, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold is untyped
     """Rights come from groups alone: a right of one person's own would be seen by nobody."""
 
     form = UserChangeForm
@@ -93,6 +95,7 @@ class UserAdmin(RefusalsShown, OwnerStays, Audited, DjangoUserAdmin, ModelAdmin)
         (None, {"fields": ("username", "usable_password", "password1", "password2")}),
         ("Rights", {"fields": ("is_staff", "groups")}),
     )
+    filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
     actions = ("reset_second_factor",)
 
