@@ -18,9 +18,9 @@ Number = int | float | Decimal
 HEIGHT = 220
 _TOP, _BOTTOM = 12, 28
 _TICKS = 4
-# As many as a phone has room for.
+# As many labels, and characters of them all, as a phone has room for.
 _LABELS = 4
-_LABEL_LENGTH = 10
+_LABELS_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,14 @@ class Slot:
     middle: str
     label: str
     is_labelled: bool
+    room: int
     values: list[tuple[int, str, str]]
 
     @property
     def axis_label(self) -> str:
         """As much of the label as fits beside its neighbours on a phone."""
-        fits = len(self.label) <= _LABEL_LENGTH
-        return self.label if fits else f"{self.label[: _LABEL_LENGTH - 1]}…"
+        fits = len(self.label) <= self.room
+        return self.label if fits else f"{self.label[: self.room - 1]}…"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ class Chart:
         every = max(1, math.ceil(len(self.labels) / _LABELS))
         # Counted from the right: the newest label is always written.
         last = len(self.labels) - 1
+        room = _LABELS_LENGTH // min(max(1, len(self.labels)), _LABELS)
         return [
             Slot(
                 x=self._x(number),
@@ -122,6 +124,7 @@ class Chart:
                 middle=self._x(number + 0.5),
                 label=label,
                 is_labelled=(last - number) % every == 0,
+                room=room,
                 values=[
                     (index, series.name, full(series.values[number]))
                     for index, series in enumerate(self.series)
