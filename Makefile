@@ -6,7 +6,7 @@ PORT ?= 8003
 # For chores that only look at the code: settings load, nothing of it is a real secret.
 CHECK_ENV := SAAS_READ_LOCAL_ENV=0 DATABASE_URL=sqlite:////tmp/saas-litellm-check.sqlite3 ALLOWED_HOSTS=localhost
 
-.PHONY: help run test check lock bench bench-supply bench-money
+.PHONY: help run test check lock screenshots bench bench-supply bench-money
 help:  ## Show the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -45,6 +45,9 @@ check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
 lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+screenshots: $(VENV)/.dev  ## The documentation's pictures, of a platform that seed_demo filled
+	@$(BIN)/python -m tests.screenshots
 
 bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
 	@$(BIN)/python -m benchmarks.run

@@ -65,7 +65,7 @@ def crawl(url: str, *, cookies: dict[str, str], is_axe_asked: bool) -> dict[str,
 
 def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
-    with sync_playwright() as playwright, _opened(playwright, url, cookies) as page:
+    with sync_playwright() as playwright, opened(playwright, url, cookies) as page:
         waiting = ["/admin/"]
         while waiting:
             path = waiting.pop(0)
@@ -86,7 +86,7 @@ def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, S
 
 
 @contextmanager
-def _opened(
+def opened(
     playwright: Playwright,
     url: str,
     cookies: dict[str, str],
@@ -102,6 +102,8 @@ def _opened(
     context.add_cookies(
         [{"name": name, "value": value, "url": origin} for name, value in cookies.items()]
     )
+    # Two busy cores are slow; what never comes is still told in time.
+    context.set_default_timeout(60_000)
     yield context.new_page()
     chromium.close()
 
@@ -162,7 +164,7 @@ def _look(
     act: Callable[[Page], Any] | None,
 ) -> Seen:
     seen = Seen()
-    with sync_playwright() as playwright, _opened(playwright, url, cookies, size, is_dark) as page:
+    with sync_playwright() as playwright, opened(playwright, url, cookies, size, is_dark) as page:
         _watch(page, seen, url)
         page.goto(url, wait_until="networkidle")
         seen.found = act(page) if act else None

@@ -90,7 +90,7 @@ def _postgresql(folder: Path) -> Iterator[str]:
     if not binaries:
         yield ""
         return
-    home, port = folder / "postgresql", _free_port()
+    home, port = folder / "postgresql", free_port()
     home.mkdir(mode=0o777)
     # PostgreSQL refuses to run as root.
     prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -118,7 +118,7 @@ def _redis(folder: Path) -> Iterator[str]:
     if binary is None:
         yield ""
         return
-    port = _free_port()
+    port = free_port()
     command = [
         binary,
         "--port",
@@ -155,7 +155,7 @@ def _listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])

@@ -18,9 +18,8 @@ Number = int | float | Decimal
 HEIGHT = 220
 _TOP, _BOTTOM = 12, 28
 _TICKS = 4
-# As many labels, and characters of them all, as a phone has room for.
-_LABELS = 4
-_LABELS_LENGTH = 40
+# As many labels, and characters of them all, as a phone has room for, and a laptop.
+_NARROW, _WIDE = (4, 40), (12, 120)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +66,9 @@ class Slot:
     width: str
     middle: str
     label: str
-    is_labelled: bool
-    room: int
+    narrow_label: str
+    wide_label: str
     values: list[tuple[int, str, str]]
-
-    @property
-    def axis_label(self) -> str:
-        """As much of the label as fits beside its neighbours on a phone."""
-        fits = len(self.label) <= self.room
-        return self.label if fits else f"{self.label[: self.room - 1]}…"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,23 +106,33 @@ class Chart:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        every = max(1, math.ceil(len(self.labels) / _LABELS))
-        # Counted from the right: the newest label is always written.
-        last = len(self.labels) - 1
-        room = _LABELS_LENGTH // min(max(1, len(self.labels)), _LABELS)
+        narrow, wide = self._axis_labels(*_NARROW), self._axis_labels(*_WIDE)
         return [
             Slot(
                 x=self._x(number),
                 width=_percent(self._slot),
                 middle=self._x(number + 0.5),
                 label=label,
-                is_labelled=(last - number) % every == 0,
-                room=room,
+                narrow_label=narrow[number],
+                wide_label=wide[number],
                 values=[
                     (index, series.name, full(series.values[number]))
                     for index, series in enumerate(self.series)
                 ],
             )
+            for number, label in enumerate(self.labels)
+        ]
+
+    def _axis_labels(self, most: int, length: int) -> list[str]:
+        """What is written below each slot, where there is room for so many and so much; "" is nothing."""
+        count = len(self.labels)
+        every = max(1, math.ceil(count / most))
+        room = length // max(1, min(count, most))
+        # Counted from the right: the newest label is always written.
+        return [
+            (label if len(label) <= room else f"{label[: room - 1]}…")
+            if (count - 1 - number) % every == 0
+            else ""
             for number, label in enumerate(self.labels)
         ]
 

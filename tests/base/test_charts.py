@@ -66,6 +66,28 @@ def test_a_chart_has_axes_a_value_for_each_slot_and_a_table() -> None:
     assert "style=" not in page
 
 
+@pytest.mark.parametrize(
+    ("labels", "narrow", "wide"),
+    [
+        (["contract_review", "letters"], ["contract_review", "letters"], None),
+        (
+            ["a_long_job_type", "b", "c", "d", "a_job_type_longer_than_24_signs"],
+            ["a_long_jo…", "", "c", "", "a_job_typ…"],
+            ["a_long_job_type", "b", "c", "d", "a_job_type_longer_than_…"],
+        ),
+    ],
+)
+def test_labels_are_as_many_and_as_long_as_there_is_room_for(
+    labels: list[str], narrow: list[str], wide: list[str] | None
+) -> None:
+    chart = Chart(
+        title="t", unit="USD", labels=labels, series=[Series(name="x", values=[1] * len(labels))]
+    )
+    assert [slot.narrow_label for slot in chart.slots] == narrow
+    assert [slot.wide_label for slot in chart.slots] == (wide or labels)
+    assert [slot.label for slot in chart.slots] == labels
+
+
 def test_an_empty_chart_says_so() -> None:
     chart = Chart(title="t", unit="USD", labels=["a"], series=[Series(name="x", values=[0])])
     assert "Nothing in this time" in render_to_string("charts/chart.html", {"chart": chart})

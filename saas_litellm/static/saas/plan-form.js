@@ -88,3 +88,5 @@ form.addEventListener("click", (event) => {
 for (const row of form.querySelectorAll(".rule, .tier")) if (isBlank(row)) row.remove();
 prepare(form);
 for (const plain of form.querySelectorAll("[data-plain], button[name=preview]")) plain.hidden = true;
+// What was typed before this file came, or stands here again after the browser's Back.
+if ([...form.elements].some((field) => "defaultValue" in field && field.value !== field.defaultValue)) changed();
