@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 def _pytest(title: str, environment: dict[str, str], arguments: list[str]) -> int:
     print(f"\n=== {title} ===", flush=True)
     spread = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2"]
-    command = [sys.executable, "-m", "pytest", "--dist", "loadfile", *spread, *arguments]
+    command = [sys.executable, "-m", "pytest", "--dist", "worksteal", *spread, *arguments]
     return subprocess.run(
         command, env={**os.environ, **SECRETS, **environment}, check=False
     ).returncode

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from saas_litellm.base.charts import Chart, Series, full, in_cells, scale, short
 
+pytestmark = pytest.mark.any_database
+
 AMOUNTS = st.decimals(min_value=-(10**9), max_value=10**9, places=9)
 
 

@@ -12,6 +12,8 @@ from billing.pricing import CallPrice, JobPrice, Measure, Plan
 from billing.tiers import Tier, Tiers
 from saas_litellm.base.money import NANO
 
+pytestmark = pytest.mark.any_database
+
 TEN_PER_USD = 10 * NANO
 
 

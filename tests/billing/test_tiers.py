@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from billing.tiers import BadTiers, Package, Tier, Tiers, parse
 
+pytestmark = pytest.mark.any_database
+
 LAST = {"up_to": None, "nanocredits": 5}
 
 

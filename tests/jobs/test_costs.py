@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,8 @@ from jobs import costs
 from jobs.usage import Usage
 from saas_litellm.base.money import femto
 from teams.prices import LongContextTier, Rates, UnitPrices
+
+pytestmark = pytest.mark.any_database
 
 # Per token: 3 in, 0.30 cached, 3.75 and 6 written, 15 out, in millionths of a USD.
 RATES = Rates(

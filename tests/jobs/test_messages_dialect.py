@@ -16,6 +16,8 @@ from jobs.dialects.messages_schema import MessagesRequest
 from jobs.models import Call
 from teams.models import Alias
 
+pytestmark = pytest.mark.any_database
+
 USAGE = {"prompt_tokens": 30, "cached_tokens": 10, "cache_write_tokens": 5, "completion_tokens": 7}
 
 

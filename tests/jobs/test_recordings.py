@@ -16,7 +16,10 @@ from jobs.gateway import Target
 from tests.conftest import ROOT
 
 FOLDER = Path(os.environ.get("RECORDINGS_DIR", ROOT.parent / "shared" / "recordings"))
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"NOT RUN: no recordings at {FOLDER}")
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"NOT RUN: no recordings at {FOLDER}"),
+]
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 # Recording, litellm model, and (prompt, completion) tokens as the recording's own usage says;
 # xAI's completion of 26 leaves 227 reasoning tokens out.

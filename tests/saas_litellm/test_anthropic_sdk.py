@@ -17,6 +17,8 @@ from tests.conftest import Live
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
+pytestmark = pytest.mark.any_database
+
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 WEATHER: Any = {
     "name": "weather",

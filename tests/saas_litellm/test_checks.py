@@ -9,6 +9,8 @@ import pytest
 
 from saas_litellm import checks
 
+pytestmark = pytest.mark.any_database
+
 
 def ids(check: Callable[..., Any]) -> set[str]:
     return {message.id.removeprefix("saas.") for message in check()}

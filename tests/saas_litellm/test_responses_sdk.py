@@ -20,6 +20,8 @@ from tests.conftest import Live
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
+pytestmark = pytest.mark.any_database
+
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
