@@ -1,0 +1,1 @@
+"""From a LiteLLM proxy to this platform: its configuration and its tables, read and carried over."""
