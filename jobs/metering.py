@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import OperationalError
 
-from jobs import calls, closing, failures, lifecycle, playback, routing, upstream
+from jobs import calls, closing, failures, lifecycle, observed, playback, routing, upstream
 from jobs.calls import OpenCall, Order, Outcome
 from jobs.gateway import Chunk, FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
@@ -104,7 +104,9 @@ async def _drive(run: Run) -> None:
     run.admitted.set_result(opened)
     tokens = 0
     try:
-        call = await _place_and_settle(run, opened)
+        with observed.call(opened) as span:
+            call = await _place_and_settle(run, opened)
+            observed.settled(span, opened, call)
         tokens = 0 if call.is_cache_hit else call.total_tokens
         run.settled.set_result(call)
     except Exception as error:
@@ -146,7 +148,9 @@ async def _place(run: Run, opened: OpenCall, deadline: float) -> Attempt | None:
         if begun is None:
             return attempt
         attempt, run.progress = begun, Progress()
-        await upstream.attempt(run, opened, step.candidate, deadline)
+        with observed.attempt(step.candidate) as span:
+            await upstream.attempt(run, opened, step.candidate, deadline)
+            observed.attempted(span, step.candidate, run.progress.failure)
         is_over = asyncio.get_running_loop().time() >= deadline
         failure = run.progress.failure
         if failure is None or run.progress.is_output_delivered or is_over:

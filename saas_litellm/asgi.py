@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas_litellm.settings")
@@ -27,13 +27,13 @@ from jobs import gateway, metering
 from saas_litellm import checks, worker
 from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
+from saas_litellm.base.telemetry import tracing
 from saas_litellm.errors import API_PREFIXES
 from saas_litellm.live.socket import PATH as LIVE_PATH
 from saas_litellm.live.socket import LiveSocket
+from saas_litellm.observing import requests
+from saas_litellm.observing.requests import Receive, Scope, Send
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 logger = logging.getLogger("saas_litellm")
 
 
@@ -81,7 +81,7 @@ class Application:
         handler = self.api if scope["path"].startswith(API_PREFIXES) else self.pages
         limited = BoundedBody(receive)
         try:
-            await handler(scope, limited.receive, send)
+            await requests.observe(handler, scope, limited.receive, send)
         except _TooLarge:
             await _refuse_body(send)
 
@@ -120,6 +120,7 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
                     }
                 )
                 return
+            tracing.start()
             # Importing litellm takes seconds: on a thread, while the first requests are served.
             asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
             background = worker.Thread.started() if settings.EMBEDDED else None
@@ -132,6 +133,7 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
             if background is not None:
                 background.stop()
             await gateway.shut_down()
+            await asyncio.to_thread(tracing.stop)
             await send({"type": "lifespan.shutdown.complete"})
             return
 

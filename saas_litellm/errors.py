@@ -22,9 +22,10 @@ from saas_litellm.base.refusals import (
     PayloadTooLarge,
     Refusal,
 )
+from saas_litellm.base.telemetry import context
 
 logger = logging.getLogger(__name__)
-API_PREFIXES = ("/api/", "/v1/", "/healthz", "/readyz")
+API_PREFIXES = ("/api/", "/v1/", "/healthz", "/readyz", "/metrics")
 
 
 class ErrorMiddleware:
@@ -40,6 +41,7 @@ class ErrorMiddleware:
 
     def __call__(self, request: HttpRequest) -> Any:
         request.request_id = http.new_request_id()  # type: ignore[attr-defined]
+        context.bind(request_id=http.request_id(request))
         if self.is_async:
             return self._named_later(request, self.get_response(request))
         return _named(request, self.get_response(request))

@@ -12,11 +12,13 @@ from drf_spectacular.views import (
 from saas_litellm import errors, health
 from saas_litellm.catalog.trial import TrialView
 from saas_litellm.live import views as live
+from saas_litellm.observing.metrics_view import metrics
 from teams.admin import own_account
 
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", metrics),
     path("api/", include("jobs.urls")),
     path("api/", include("billing.urls")),
     path("v1/", include("jobs.v1_urls")),

@@ -14,7 +14,10 @@ from django.db import close_old_connections, connection
 from billing import budgets, expiry, lots, minimums, recurring, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
 from saas_litellm import verification
-from saas_litellm.base import idempotency
+from saas_litellm.base import clock, idempotency
+from saas_litellm.base.models import Heartbeat
+from saas_litellm.base.telemetry import metrics
+from saas_litellm.observing import state
 
 logger = logging.getLogger(__name__)
 SLOW_SECONDS = 3600
@@ -53,6 +56,10 @@ def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
             done[name] = chore()
         except Exception:
             logger.exception("%s: failed; trying again next round", name)
+            metrics.SWEEPS.labels(name, "failed").inc()
+        else:
+            metrics.SWEEPS.labels(name, "done").inc()
+    Heartbeat.objects.update_or_create(name=state.WORKER, defaults={"at": clock.now()})
     return {name: count for name, count in done.items() if count}
 
 

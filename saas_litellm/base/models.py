@@ -87,6 +87,16 @@ class LedgerCheck(models.Model):
         return f"{self.started_at:%Y-%m-%d %H:%M}: {self.findings} findings"
 
 
+class Heartbeat(models.Model):
+    """When something that runs beside the web processes last did."""
+
+    name = models.CharField(max_length=60, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 class IdempotencyRecord(models.Model):
     """The first request with an idempotency key, and, once it is done, what answered it."""
 

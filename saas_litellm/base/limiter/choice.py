@@ -18,6 +18,7 @@ from saas_litellm.base.limiter.local import LocalLimiter
 from saas_litellm.base.limiter.rules import Admission, Backend, Rule
 from saas_litellm.base.limiter.shared import SharedLimiter
 from saas_litellm.base.refusals import Unavailable
+from saas_litellm.base.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 # How long Redis is left alone after it failed, and how often that is told.
@@ -93,6 +94,7 @@ class Limiter:
             self._lost(error)
 
     def _lost(self, error: Exception) -> None:
+        metrics.LIMITER_FALLBACKS.inc()
         now = time.monotonic()
         self._away_until = now + PAUSE_SECONDS
         logger.warning("Redis does not answer (%s); limits: %s", error, self._without_redis)

@@ -1,0 +1,65 @@
+"""A call as those who watch the platform see it: counted, timed, traced, its ids in log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jobs.gateway import ProviderFailure
+from jobs.models import Call
+from jobs.open_calls import OpenCall
+from jobs.routing import Candidate
+from saas_litellm.base import clock
+from saas_litellm.base.money import NANO
+from saas_litellm.base.telemetry import context, metrics, tracing
+
+OK, CACHED = "ok", "cached"
+
+
+@contextmanager
+def call(opened: OpenCall) -> Iterator[Any]:
+    """Around an admitted call; yields its span for ``settled``."""
+    context.bind(job_id=opened.job.pk, call_id=opened.call.pk)
+    about = {"job.id": opened.job.pk, "call.id": opened.call.pk, "alias": opened.alias.name}
+    metrics.IN_FLIGHT.inc()
+    try:
+        with tracing.span("call", about=about) as span:
+            yield span
+    finally:
+        metrics.IN_FLIGHT.dec()
+
+
+def settled(span: Any, opened: OpenCall, ended: Call) -> None:
+    """What the call came to: tokens, provider cost and charge, and how long it took."""
+    alias = opened.alias.name
+    outcome = ended.error_code or (CACHED if ended.is_cache_hit else OK)
+    metrics.CALLS.labels(alias, outcome).inc()
+    metrics.TOKENS.labels(alias, "prompt").inc(ended.prompt_tokens)
+    metrics.TOKENS.labels(alias, "output").inc(ended.completion_tokens)
+    metrics.PROVIDER_COST.inc(ended.provider_cost_nano_usd / NANO)
+    # Volume tiers may give back, which a counter cannot.
+    metrics.CHARGED.inc(max(0, ended.charged_nanocredits) / NANO)
+    style = "stream" if ended.is_stream else "plain"
+    seconds = (clock.now() - ended.created_at).total_seconds()
+    metrics.CALL_SECONDS.labels(style).observe(seconds)
+    if ended.first_token_at is not None:
+        first = (ended.first_token_at - ended.created_at).total_seconds()
+        metrics.FIRST_CHUNK_SECONDS.observe(first)
+    tracing.note(span, outcome=outcome, tokens=ended.total_tokens, is_stream=ended.is_stream)
+
+
+@contextmanager
+def attempt(candidate: Candidate) -> Iterator[Any]:
+    """Around one try at a provider."""
+    deployment = candidate.priced.deployment
+    about = {"model": deployment.model, "deployment.id": deployment.pk}
+    with tracing.span("attempt", about=about) as span:
+        yield span
+
+
+def attempted(span: Any, candidate: Candidate, failure: ProviderFailure | None) -> None:
+    provider = candidate.priced.deployment.model.split("/", maxsplit=1)[0]
+    outcome = str(failure.kind) if failure else OK
+    metrics.ATTEMPTS.labels(provider, outcome).inc()
+    tracing.note(span, outcome=outcome)

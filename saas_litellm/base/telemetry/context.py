@@ -1,0 +1,53 @@
+"""Which request, job and call a log line belongs to, carried along tasks and threads."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+
+from pythonjsonlogger.json import JsonFormatter
+
+NO_IDS: dict[str, str] = {}
+_ids: ContextVar[dict[str, str]] = ContextVar("ids", default=NO_IDS)
+
+
+def bind(**ids: object) -> None:
+    """From here on, in this task and what it starts, lines carry these ids beside the earlier ones."""
+    _ids.set({**_ids.get(), **{name: str(value) for name, value in ids.items()}})
+
+
+def bound() -> dict[str, str]:
+    return _ids.get()
+
+
+class WithIds(logging.Filter):
+    """Puts the ids on each record: ``ids`` for lines of text, and each by its name for JSON."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ids = _ids.get()
+        record.ids = "".join(f" {name}={value}" for name, value in ids.items())
+        for name, value in ids.items():
+            setattr(record, name, value)
+        return True
+
+
+class Json(JsonFormatter):
+    """One object a line: time (UTC, ISO 8601), level, logger, message, and the ids there are."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "{asctime}{levelname}{name}{message}",
+            style="{",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+            reserved_attrs=[*_RESERVED, "ids", "color_message"],
+        )
+
+
+# Attributes of every record, which are no news.
+_RESERVED = [
+    *logging.LogRecord("", 0, "", 0, "", None, None).__dict__,
+    "message",
+    "asctime",
+    "taskName",
+]

@@ -1,0 +1,50 @@
+"""Every request counted, timed and traced, by the part of the platform that it asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from saas_litellm.base.telemetry import metrics, tracing
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A path may hold anything, a label only what is known.
+AREAS = frozenset(
+    {"admin", "api", "docs", "healthz", "help", "metrics", "portal", "readyz", "static", "v1"}
+)
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+
+async def observe(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let ``handler`` answer, and note its status and how long its answer took to begin."""
+    area, method = area_of(scope["path"]), str(scope["method"])
+    method = method if method in METHODS else "other"
+    began = time.perf_counter()
+    with tracing.span(f"{method} {area}", parent=_parent(scope), is_server=True) as span:
+
+        async def noted(message: Mapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                metrics.HTTP_SECONDS.labels(area).observe(time.perf_counter() - began)
+                metrics.HTTP_REQUESTS.labels(area, method, f"{status // 100}xx").inc()
+                tracing.note(span, status=status)
+            await send(message)
+
+        await handler(scope, receive, noted)
+
+
+def area_of(path: str) -> str:
+    first = path.split("/", maxsplit=2)[1] if path.startswith("/") else ""
+    return first if first in AREAS else "other"
+
+
+def _parent(scope: Scope) -> dict[str, str] | None:
+    """The headers by which a caller hands its trace on; None where nobody looks."""
+    if not tracing.is_on():
+        return None
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
