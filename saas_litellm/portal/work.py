@@ -12,12 +12,12 @@ from django.core.paginator import Paginator
 from django.http import HttpResponse
 
 from jobs import lifecycle, reports
+from jobs.facts import midnight
 from jobs.models import Call, Job
 from jobs.schemas import ListJobs
 from saas_litellm.base import shown
 from saas_litellm.base.money import from_nano
 from saas_litellm.portal.access import Visit, team_page
-from saas_litellm.portal.wallets import begin
 from teams.api import parse
 
 ROWS = 50
@@ -43,9 +43,9 @@ class FilterForm(forms.Form):
         given = self.cleaned_data
         wanted = {name: given[name] for name in ("status", "job_type", "user_id") if given[name]}
         if given["first"]:
-            wanted["created_after"] = begin(given["first"])
+            wanted["created_after"] = midnight(given["first"])
         if given["last"]:
-            wanted["created_before"] = begin(given["last"]) + timedelta(days=1)
+            wanted["created_before"] = midnight(given["last"]) + timedelta(days=1)
         return wanted
 
 
