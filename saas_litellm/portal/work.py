@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 
@@ -38,6 +39,12 @@ class FilterForm(forms.Form):
     first = forms.DateField(required=False, label="From", widget=_DATE)
     last = forms.DateField(required=False, label="To", widget=_DATE)
 
+    def clean_first(self) -> date | None:
+        return _near(self.cleaned_data["first"])
+
+    def clean_last(self) -> date | None:
+        return _near(self.cleaned_data["last"])
+
     def wanted(self) -> dict[str, Any]:
         """As the API's list of jobs is asked for; both days count whole, in UTC."""
         given = self.cleaned_data
@@ -47,6 +54,13 @@ class FilterForm(forms.Form):
         if given["last"]:
             wanted["created_before"] = midnight(given["last"]) + timedelta(days=1)
         return wanted
+
+
+def _near(day: date | None) -> date | None:
+    """Days at the ends of the calendar have none beyond them."""
+    if day is not None and not 2000 <= day.year <= 9000:
+        raise ValidationError("That day lies too far away.")
+    return day
 
 
 @team_page
@@ -81,6 +95,8 @@ def job(visit: Visit, job_id: UUID) -> HttpResponse:
         "portal/job.html",
         {
             "job": found,
+            # Here: in a template, `.items` would be the value of a key of that name.
+            "metadata": list(found.metadata.items()),
             "row": _row(found),
             "exact": str(from_nano(found.net_nanocredits)),
             "cap": _maybe(found.max_nanocredits),
