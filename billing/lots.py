@@ -176,9 +176,19 @@ def fold(account: Account) -> Folding:
 
 def live_lots(account: Account) -> list[Lot]:
     """The account's lots with something left, up to date, in the order of consumption."""
-    newest = Entry.objects.filter(account=account).aggregate(newest=Max("id"))["newest"] or 0
-    if not Fold.objects.filter(pk=account.pk, entry_id__gte=newest).exists():
+    if is_behind(account):
         fold(account)
+    return kept_lots(account)
+
+
+def is_behind(account: Account) -> bool:
+    """Whether some entries are not attributed to lots yet; the worker does it within a round."""
+    newest = Entry.objects.filter(account=account).aggregate(newest=Max("id"))["newest"] or 0
+    return not Fold.objects.filter(pk=account.pk, entry_id__gte=newest).exists()
+
+
+def kept_lots(account: Account) -> list[Lot]:
+    """The same as far as the last fold came, for whoever only looks: it writes nothing."""
     return list(
         Lot.objects.filter(account=account, remaining_nanocredits__gt=0)
         .select_related("grant__entry")

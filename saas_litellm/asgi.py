@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 django.setup(set_prefix=False)
 
 from jobs import gateway, metering
-from saas_litellm import checks, worker
+from saas_litellm import checks, secret_paths, worker
 from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
 from saas_litellm.base.telemetry import tracing
@@ -165,4 +165,5 @@ if checks.is_without_secret():
         "SECRET_KEY is not set. Locally, start with `make run`, which writes var/local.env; in"
         " production set SECRET_KEY, API_KEY_PEPPER and ENCRYPTION_KEYS (docs/settings.md)."
     )
+secret_paths.guard_access_log()
 application = Application()

@@ -206,7 +206,8 @@ AXES_RESET_ON_SUCCESS = True
 # Whoever goes on guessing must not keep the person they guess at out for good.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "saas_litellm.base.addresses.of"
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
+# Where a sign-in leads may be an invitation, whose link is a secret.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken", "next"]
 # The audit log says who signed in; axes keeps what it counts with, and says nothing.
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
@@ -350,7 +351,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["secret_paths"],
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Libraries can log whole payloads, at DEBUG at least; prompts and answers stay out of every log.
     "loggers": {
@@ -359,5 +367,7 @@ LOGGING = {
     | {
         name: {"level": "WARNING"}
         for name in ("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis")
-    },
+    }
+    # Django's own handlers would write past the filter: without them all goes to the console above.
+    | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from saas_litellm.base import audit
 from saas_litellm.base.refusals import Invalid, NotFound
@@ -98,6 +99,15 @@ def set_team_status(*, team: Team, status: Team.Status, actor: str, reason: str 
                 after={"status": status},
             )
     team.status = status
+
+
+def lock(team: Team) -> None:
+    """Wait for whoever else counts what a team has, to the end of the caller's transaction.
+
+    An UPDATE that changes nothing takes the row's lock on PostgreSQL and SQLite alike. Two managers
+    cannot leave none, and a team has no more keys and budgets of its own than it may.
+    """
+    Team.objects.filter(pk=team.pk).update(name=F("name"))
 
 
 def set_wallet(*, team: Team, draws_on: str, actor: str, reason: str = "") -> None:

@@ -149,8 +149,10 @@ def revoke(*, prefix: str, actor: str, reason: str = "") -> ApiKey:
 
 
 def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]:
-    """Issue a successor of the same name and limits; the old key goes on for ``overlap`` (zero or more), never longer than
-    it had. Raises NotFound, Invalid, or KeyAlreadyEnding (so that two rotations make one key).
+    """Issue a successor of the same name, limits and end; the old key goes on for ``overlap``.
+
+    That is zero or more, and never longer than the old key had. Raises NotFound, Invalid, or
+    KeyAlreadyEnding (so that two rotations make one key).
     """
     if overlap < timedelta(0):
         raise Invalid("The overlap is negative.", param="overlap")
@@ -159,12 +161,16 @@ def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]
         old = ApiKey.objects.select_related("team").filter(prefix=prefix).first()
         if old is None:
             raise NotFound(f"There is no key with the prefix {prefix}.")
+        if not old.is_usable_at(now):
+            raise KeyAlreadyEnding
         limits = KeyLimits(
             requests_per_minute=old.requests_per_minute,
             tokens_per_minute=old.tokens_per_minute,
             calls_in_flight=old.calls_in_flight,
         )
-        successor, text = issue(team=old.team, actor=actor, name=old.name, limits=limits)
+        successor, text = issue(
+            team=old.team, actor=actor, name=old.name, expires_at=old.expires_at, limits=limits
+        )
         ends_at = min(now + overlap, old.expires_at or now + overlap)
         usable = Q(expires_at=None) | Q(expires_at__gt=now)
         replaced = ApiKey.objects.filter(

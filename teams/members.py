@@ -18,13 +18,13 @@ from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 
 from saas_litellm.base import alarms, audit, clock, encryption
 from saas_litellm.base.refusals import Conflict, Forbidden, Invalid, NotFound
-from teams import keys
+from teams import directory, keys
 from teams.models import Invitation, MemberRole, Membership, Team, User
 
 LASTS = timedelta(days=7)
@@ -66,6 +66,22 @@ class LastManager(Conflict):
     )
 
 
+class NoMail(Conflict):
+    code = "no_mail"
+    default_message = (
+        "No e-mail leaves this platform, so nobody is invited: a link goes to the address itself"
+        " and to nobody else. Ask the operator to set EMAIL_URL up, or to invite this person."
+    )
+
+
+class MailNotSent(Conflict):
+    code = "mail_not_sent"
+    default_message = (
+        "The e-mail could not be sent, so the invitation is withdrawn. Try again later; if it"
+        " fails again, the operator has to look at EMAIL_URL and at the alarms."
+    )
+
+
 class TooManyInvitations(Conflict):
     code = "too_many_invitations"
     default_message = f"A team sends {INVITATIONS_A_DAY} invitations a day at most. Try tomorrow."
@@ -100,7 +116,7 @@ def invite(
     _check_role(role)
     now, token = clock.now(), secrets.token_urlsafe(32)
     with transaction.atomic():
-        _lock(team)
+        directory.lock(team)
         keys.require_open(team)
         if Membership.objects.filter(team=team, user__in=accounts_of(email)).exists():
             raise AlreadyMember(param="email")
@@ -125,6 +141,19 @@ def invite(
             replaced=replaced,
         )
     return invitation, settings.PUBLIC_URL + reverse("portal:invitation", args=[token])
+
+
+def require_mail() -> None:
+    """Raise NoMail unless e-mail is set up: whoever has a link could join as somebody else."""
+    if not is_mail_set_up():
+        raise NoMail
+
+
+def send_or_withdraw(invitation: Invitation, link: str, *, actor: str) -> None:
+    """Mail the link, or end the invitation and raise MailNotSent. Call it outside of transactions."""
+    if not send(invitation, link):
+        revoke(invitation=invitation, actor=actor)
+        raise MailNotSent
 
 
 def send(invitation: Invitation, link: str) -> bool:
@@ -229,13 +258,14 @@ def change_role(
     """Raises Invalid, LastManager (not for operators)."""
     _check_role(role)
     with transaction.atomic():
-        _lock(membership.team)
+        directory.lock(membership.team)
         before = Membership.objects.filter(pk=membership.pk).exclude(role=role).first()
         if before is None:
             return
         if not is_by_operator:
             _require_another_manager(before)
         Membership.objects.filter(pk=membership.pk).update(role=role)
+        withdrawn = _withdraw_made_by(before) if role != MemberRole.MANAGER else 0
         audit.record(
             actor=actor,
             action="member.role",
@@ -243,6 +273,7 @@ def change_role(
             before={"role": before.role},
             after={"role": role},
             member=str(membership.user),
+            withdrawn=withdrawn,
         )
     membership.role = role
 
@@ -250,12 +281,13 @@ def change_role(
 def remove(*, membership: Membership, actor: str, is_by_operator: bool = False) -> None:
     """End a membership now; twice changes nothing. Raises LastManager (not for operators)."""
     with transaction.atomic():
-        _lock(membership.team)
+        directory.lock(membership.team)
         found = Membership.objects.filter(pk=membership.pk).first()
         if found is None:
             return
         if not is_by_operator:
             _require_another_manager(found)
+        withdrawn = _withdraw_made_by(found)
         found.delete()
         audit.record(
             actor=actor,
@@ -263,6 +295,7 @@ def remove(*, membership: Membership, actor: str, is_by_operator: bool = False) 
             target=f"team:{membership.team.slug}",
             before={"role": found.role},
             member=str(membership.user),
+            withdrawn=withdrawn,
         )
 
 
@@ -301,9 +334,11 @@ def _require_another_manager(membership: Membership) -> None:
         raise LastManager
 
 
-def _lock(team: Team) -> None:
-    """Members of one team change one after another, so that two managers cannot leave none."""
-    Team.objects.filter(pk=team.pk).update(name=F("name"))
+def _withdraw_made_by(membership: Membership) -> int:
+    """End the open invitations of whoever manages no longer: none leads back in. How many."""
+    return Invitation.objects.filter(
+        _OPEN, team=membership.team_id, invited_by=f"user:{membership.user.get_username()}"[:200]
+    ).update(revoked_at=clock.now())
 
 
 def _check_role(role: str) -> None:

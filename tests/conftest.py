@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import httpx
@@ -124,13 +124,15 @@ def spawned(transactional_db: None) -> Iterator[Any]:
     """A function that starts the platform as a process of its own, on the test's database."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def spawn(*, port: int = 0, **environment: str) -> Live:
+    def spawn(*, port: int = 0, log: IO[bytes] | None = None, **environment: str) -> Live:
         port = port or free_port()
         command = [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application"]
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": database_url(), **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT if log else None,
         )
         started.append(process)
         served = Live(f"http://127.0.0.1:{port}", process)

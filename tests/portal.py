@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
@@ -14,6 +16,7 @@ from saas_litellm.base.money import NANO
 from saas_litellm.portal import urls, wallets
 from teams.models import Team, User
 from tests import factories, work
+from tests.conftest import Live
 from tests.teams.test_members import invite, member
 from tests.teams.test_roles import browser
 
@@ -84,6 +87,13 @@ def paths(team: Team) -> dict[str, str]:
             str(pattern.name), *([numbers[str(pattern.name)]()] if has_more else []), team=team.slug
         )
     return found
+
+
+def streamed(live: Live, client: Client, path: str) -> httpx.Response:
+    """What is sent piece by piece, from a server: the pieces are read on the database's threads."""
+    name = settings.SESSION_COOKIE_NAME
+    with live.client({"Cookie": f"{name}={client.cookies[name].value}"}) as http:
+        return http.get(path)
 
 
 def read(client: Client, team: Team) -> dict[str, Any]:

@@ -456,6 +456,10 @@ class Migration(migrations.Migration):
             model_name='entry',
             index=models.Index(fields=['account', '-id'], name='entry_statement'),
         ),
+        migrations.AddIndex(
+            model_name='entry',
+            index=models.Index(fields=['account', 'created_at'], name='entry_moment'),
+        ),
         migrations.AddConstraint(
             model_name='entry',
             constraint=models.UniqueConstraint(fields=('account', 'idempotency_key'), name='entry_idempotency_key_unique'),

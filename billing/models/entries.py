@@ -58,7 +58,11 @@ class Entry(AppendOnly):
                 name="entry_sign_fits_kind",
             ),
         ]
-        indexes = [models.Index(fields=["account", "-id"], name="entry_statement")]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="entry_statement"),
+            # Where a month begins, without a walk from the ledger's end.
+            models.Index(fields=["account", "created_at"], name="entry_moment"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.reference}"

@@ -339,6 +339,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
+            index=models.Index(fields=['team', 'account_id'], name='job_wallet'),
+        ),
+        migrations.AddIndex(
+            model_name='job',
             index=models.Index(condition=models.Q(('status__in', ['pending', 'in_progress'])), fields=['last_activity_at'], name='job_idle'),
         ),
         migrations.AddIndex(

@@ -123,6 +123,8 @@ class Job(models.Model):
         ]
         indexes = [
             models.Index(fields=["team", "-created_at", "-id"], name="job_list"),
+            # Whether a team ever drew on a wallet.
+            models.Index(fields=["team", "account_id"], name="job_wallet"),
             models.Index(
                 fields=["last_activity_at"],
                 condition=Q(status__in=["pending", "in_progress"]),

@@ -28,6 +28,7 @@ from saas_litellm.dashboard.periods import Period
 
 ROWS = 50
 ROWS_AT_ONCE = 1000
+CLOCKS_DIFFER = timedelta(minutes=10)
 COLUMNS = ("at", "kind", "credits", "balance", "reference", "reason", "actor", "entry")
 _PAGES = {"job": "admin:jobs_job_change", "call": "admin:jobs_call_change"}
 
@@ -155,8 +156,9 @@ def query_of(period: Period) -> str:
 
 
 def run_of(account: Account, period: Period) -> Run:
-    after, opening = _last_before(account, period.start)
-    last, closing = _last_before(account, period.end)
+    before = _last_before(account, period.start)
+    after, opening = before
+    last, closing = max(before, _last_before(account, period.end))
     return Run(account_id=account.pk, after=after, last=last, opening=opening, closing=closing)
 
 
@@ -172,33 +174,45 @@ def as_csv(run: Run, *, filename: str) -> StreamingHttpResponse:
 
 
 async def _batches(run: Run) -> AsyncIterator[list[dict[str, Any]]]:
-    after = run.after
-    while batch := await in_database(_batch, run, after):
-        after = batch[-1]["entry"]
+    async for entries in batches(run.entries):
+        yield [
+            {
+                "at": entry.created_at.isoformat(),
+                "kind": entry.kind,
+                "credits": from_nano(entry.amount_nanocredits),
+                "balance": from_nano(entry.balance_after_nanocredits),
+                "reference": entry.reference,
+                "reason": entry.reason,
+                "actor": entry.actor,
+                "entry": entry.pk,
+            }
+            for entry in entries
+        ]
+
+
+async def batches(entries: QuerySet[Entry]) -> AsyncIterator[list[Entry]]:
+    """So many at once, the oldest first: lines of any number in little memory."""
+    last = 0
+    while batch := await in_database(_batch, entries, last):
+        last = batch[-1].pk
         yield batch
 
 
-def _batch(run: Run, after: int) -> list[dict[str, Any]]:
-    entries = run.entries.filter(pk__gt=after).order_by("id")[:ROWS_AT_ONCE]
-    return [
-        {
-            "at": entry.created_at.isoformat(),
-            "kind": entry.kind,
-            "credits": from_nano(entry.amount_nanocredits),
-            "balance": from_nano(entry.balance_after_nanocredits),
-            "reference": entry.reference,
-            "reason": entry.reason,
-            "actor": entry.actor,
-            "entry": entry.pk,
-        }
-        for entry in entries
-    ]
+def _batch(entries: QuerySet[Entry], after: int) -> list[Entry]:
+    return list(entries.filter(pk__gt=after).order_by("id")[:ROWS_AT_ONCE])
 
 
 def _last_before(account: Account, day: date) -> tuple[int, int]:
-    """Id and balance of the last entry before a day: the statement's index, from its end."""
+    """Id and balance of the last entry before a day.
+
+    Found by its time, and then by id among its neighbours: processes' clocks differ a little.
+    """
+    entries = Entry.objects.filter(account=account, created_at__lt=midnight(day))
+    newest = entries.order_by("-created_at").values_list("created_at", flat=True).first()
+    if newest is None:
+        return 0, 0
     found = (
-        Entry.objects.filter(account=account, created_at__lt=midnight(day))
+        entries.filter(created_at__gte=newest - CLOCKS_DIFFER)
         .order_by("-id")
         .values_list("pk", "balance_after_nanocredits")
         .first()

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -92,7 +93,7 @@ class Visit:
         return [(name, link, self.request.path.startswith(link)) for name, link in links]
 
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def page(view: View) -> View:
@@ -100,7 +101,7 @@ def page(view: View) -> View:
 
     @never_cache
     @wraps(view)
-    def guarded(request: HttpRequest, **path: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **path: Any) -> HttpResponseBase:
         try:
             return view(request, **path)
         except Refusal as refusal:
@@ -115,7 +116,7 @@ def signed_in(view: View) -> View:
 
     @page
     @wraps(view)
-    def guarded(request: HttpRequest, **path: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **path: Any) -> HttpResponseBase:
         if not isinstance(request.user, User):
             there = {"next": request.get_full_path()} if request.method == "GET" else {}
             return redirect(f"{reverse('portal:sign_in')}?{urlencode(there)}")
@@ -129,7 +130,7 @@ def team_page(view: View) -> View:
 
     @signed_in
     @wraps(view)
-    def guarded(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, slug: str, **path: Any) -> HttpResponseBase:
         return view(visit(request, slug), **path)
 
     return guarded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 
-from saas_litellm.base import audit, encryption
+from saas_litellm.base import audit
 from saas_litellm.base.refusals import Refusal
 from saas_litellm.portal.access import page, signed_in
 from teams import members
@@ -26,6 +28,8 @@ from teams.sign_in import GuardedForm
 
 # A second e-mail to the same address only this many seconds later.
 RESET_EVERY_SECONDS = 300
+# No scheme, no host, and nothing that a browser takes for one of them.
+_PATH = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
 _BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -52,6 +56,12 @@ class SignIn(views.LoginView):
     next_page = "portal:home"
     redirect_authenticated_user = True
 
+    def get_redirect_url(self, *args: Any, **kwargs: Any) -> str:
+        """Only a path of this site, and not this page again, which would lead round in a circle."""
+        there: str = super().get_redirect_url(*args, **kwargs)
+        is_path = _PATH.fullmatch(there) is not None
+        return there if is_path and there.partition("?")[0] != self.request.path else ""
+
 
 class SignOut(views.LogoutView):
     next_page = "portal:sign_in"
@@ -59,12 +69,19 @@ class SignOut(views.LogoutView):
 
 class ResetForm(PasswordResetForm):
     def get_users(self, email: str) -> Iterable[User]:
-        """Members alone: a mailbox must not open the admin. Each address once in a while."""
-        key = f"portal:reset:{encryption.keyed_hash(email.lower())}"
-        if not cache.add(key, 1, RESET_EVERY_SECONDS):
-            return []
-        found = super().get_users(email)
-        return [user for user in found if isinstance(user, User) and not user.is_staff]
+        """Members alone: a mailbox must not open the admin. Each of them once in a while.
+
+        However an address is spelt, the e-mail goes to the one that is kept.
+        """
+        spelt = {email, unicodedata.normalize("NFKC", email).casefold()}
+        users = super().get_users
+        found = {user.pk: user for text in spelt for user in users(text)}
+        members_ = [user for user in found.values() if isinstance(user, User) and not user.is_staff]
+        return [user for user in members_ if _may_reset(user)]
+
+
+def _may_reset(user: User) -> bool:
+    return cache.add(f"portal:reset:{user.pk}", 1, RESET_EVERY_SECONDS)
 
 
 class Reset(views.PasswordResetView):

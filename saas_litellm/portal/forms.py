@@ -38,8 +38,15 @@ class CreditsField(forms.DecimalField):
 
 def once(visit: Visit, form: ActForm, work: Callable[[], Made]) -> Made | None:
     """What the work made, or None when this very form was sent before."""
-    key = idempotency.claim_of(
-        caller=visit.actor, act="portal", key=form.cleaned_data["idempotency_key"]
-    )
-    made, _ = idempotency.once(key, work, lambda _made: "")
+    made, _ = idempotency.once(_claim(visit, form), work, lambda _made: "")
     return made  # type: ignore[no-any-return]
+
+
+def forget(visit: Visit, form: ActForm) -> None:
+    """What the form made was undone, so the same form may be sent again."""
+    idempotency.release(_claim(visit, form))
+
+
+def _claim(visit: Visit, form: ActForm) -> idempotency.Claim:
+    key = form.cleaned_data["idempotency_key"]
+    return idempotency.claim_of(caller=visit.actor, act=visit.request.path, key=key)

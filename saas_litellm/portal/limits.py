@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import F, Q
 from django.http import HttpResponse
 
 from billing import budgets
@@ -16,9 +17,11 @@ from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Conflict, NotFound, Refusal
 from saas_litellm.portal.access import Visit, team_page
 from saas_litellm.portal.forms import ActForm, CreditsField, once
+from teams import directory
 
 # Each is a row that every call of the team counts in.
 MOST = 10
+_NONE = "There is no such budget of your own."
 _LIMIT_HELP = "Credits. When they are used you see it here and the operator is told; work goes on."
 
 
@@ -55,21 +58,30 @@ def own_budget(visit: Visit, number: int) -> HttpResponse:
     # An operator's, or one that an operator made a hard one, is not the team's to change.
     budget = _own(visit).filter(pk=number).first()
     if budget is None:
-        raise NotFound("There is no such budget of your own.")
+        raise NotFound(_NONE)
     initial = {"limit": from_nano(budget.limit_nanocredits), "is_active": budget.is_active}
     form = ChangeForm(visit.request.POST or None, initial=initial)
     if visit.request.method == "POST" and form.is_valid():
-        is_active = form.cleaned_data["is_active"]
-        if is_active and not budget.is_active:
+        _change(visit, budget, form.cleaned_data)
+        return visit.go("budgets", "The budget is changed.")
+    return visit.show("portal/budget.html", {"form": form, "budget": budget})
+
+
+def _change(visit: Visit, budget: Budget, given: dict[str, Any]) -> None:
+    is_active = given["is_active"]
+    with transaction.atomic():
+        directory.lock(visit.team)
+        # Its row's lock, and whether an operator made it a hard one, or it was stopped, just now.
+        if not _own(visit).filter(pk=budget.pk).update(period=F("period")):
+            raise NotFound(_NONE)
+        if is_active and not _own(visit).filter(pk=budget.pk, is_active=True).exists():
             _require_room(visit)
         budgets.change(
             budget=budget,
-            limit_nanocredits=form.cleaned_data["limit"],
+            limit_nanocredits=given["limit"],
             is_active=is_active,
             actor=visit.actor,
         )
-        return visit.go("budgets", "The budget is changed.")
-    return visit.show("portal/budget.html", {"form": form, "budget": budget})
 
 
 def _created(visit: Visit, form: BudgetForm) -> bool:
@@ -97,6 +109,8 @@ def _own(visit: Visit) -> Any:
 
 
 def _require_room(visit: Visit) -> None:
+    """Within the transaction that fills it: one after another, so none is counted too late."""
+    directory.lock(visit.team)
     if _own(visit).filter(is_active=True).count() >= MOST:
         raise TooManyBudgets
 

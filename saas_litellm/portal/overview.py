@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.http import HttpResponse
 
 from billing import lots, runway
 from billing.models import Account, Lot
-from billing.runway import Runway
+from jobs.facts import midnight
 from jobs.models import Job
 from saas_litellm.base import charts, clock, shown
 from saas_litellm.base.charts import Chart, Series
@@ -29,18 +29,21 @@ def overview(visit: Visit) -> HttpResponse:
     days = 90 if visit.request.GET.get("days") == "90" else 30
     end = clock.now().date() + timedelta(days=1)
     start = end - timedelta(days=days)
-    account = wallets.accounts_of(visit.team)[0]
-    live = lots.live_lots(account)
+    wallet = wallets.in_use(visit.team)
+    # Before its first use there is no account, and looking makes none.
+    account = wallet.account or Account()
+    live = lots.kept_lots(account) if wallet.account else []
     used = wallets.used_by_day(visit.team, start=start, end=end)
     return visit.show(
         "portal/overview.html",
         {
             "account": _amounts(account),
-            "is_shared": wallets.is_shared(account),
+            "is_shared": wallet.is_shared,
             "is_empty": account.available_nanocredits <= 0,
-            "runway": _lasts(runway.of_account(account)),
+            "runway": _lasts(wallet.account),
             "lots": [_lot(lot) for lot in live[:LOTS]],
             "lots_left_out": max(0, len(live) - LOTS),
+            "are_lots_behind": wallet.account is not None and lots.is_behind(wallet.account),
             "days": days,
             "periods": PERIODS,
             "used": shown.credit_amount(sum(used.values())),
@@ -66,9 +69,10 @@ def _amounts(account: Account) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _lasts(paced: Runway) -> tuple[str, str]:
+def _lasts(account: Account | None) -> tuple[str, str]:
     """How long the credits last, and what that rests on."""
-    if paced.days is None:
+    paced = runway.current(account) if account else None
+    if paced is None or paced.days is None:
         return "–", "nothing was used of late"
     slowest = "for ever" if paced.days_at_slowest is None else f"{paced.days_at_slowest}"
     return (
@@ -106,8 +110,9 @@ def _types(team: Team, *, start: date, end: date) -> list[dict[str, Any]]:
     names = [name for name, _ in rows]
     closed = dict(
         Job.objects.filter(
-            Q(closed_at__gte=wallets.begin(start), closed_at__lt=wallets.begin(end)),
             team=team,
+            closed_at__gte=midnight(start),
+            closed_at__lt=midnight(end),
             job_type__in=names,
         )
         .order_by()

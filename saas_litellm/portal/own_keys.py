@@ -15,7 +15,7 @@ from saas_litellm.base import clock
 from saas_litellm.base.refusals import Conflict, NotFound, Refusal
 from saas_litellm.portal.access import Visit, team_page
 from saas_litellm.portal.forms import ActForm, once
-from teams import keys
+from teams import directory, keys
 from teams.models import ApiKey
 
 ROWS = 50
@@ -36,7 +36,7 @@ class RotateForm(ActForm):
 
 class TooManyKeys(Conflict):
     code = "too_many_keys"
-    default_message = f"{MOST} keys in use at a time at most: revoke one first."
+    default_message = f"{MOST} keys in use at a time at most: revoke one first. A rotation always fits if the old key ends at once."
 
 
 @team_page
@@ -60,7 +60,7 @@ def rotate(visit: Visit, prefix: str) -> HttpResponse:
         return _made(
             visit,
             form,
-            lambda: keys.rotate(prefix=key.prefix, actor=visit.actor, overlap=overlap),
+            lambda: _rotate(visit, key, overlap),
         )
     return visit.show("portal/rotate.html", {"key": key, "form": form})
 
@@ -87,8 +87,7 @@ def _made(visit: Visit, form: ActForm, make: Any) -> HttpResponse:
 
 
 def _issue(visit: Visit, given: dict[str, Any]) -> tuple[ApiKey, str]:
-    if _usable(visit).count() >= MOST:
-        raise TooManyKeys
+    _require_room(visit)
     days = given["ends"]
     return keys.issue(
         team=visit.team,
@@ -96,6 +95,20 @@ def _issue(visit: Visit, given: dict[str, Any]) -> tuple[ApiKey, str]:
         name=given["name"],
         expires_at=clock.now() + timedelta(days=int(days)) if days else None,
     )
+
+
+def _rotate(visit: Visit, key: ApiKey, overlap: timedelta) -> tuple[ApiKey, str]:
+    """While the old key goes on, both count."""
+    if overlap:
+        _require_room(visit)
+    return keys.rotate(prefix=key.prefix, actor=visit.actor, overlap=overlap)
+
+
+def _require_room(visit: Visit) -> None:
+    """Within the transaction that fills it: one after another, so none is counted too late."""
+    directory.lock(visit.team)
+    if _usable(visit).count() >= MOST:
+        raise TooManyKeys
 
 
 def _listed(visit: Visit, form: IssueForm, *, said: str = "", status: int = 200) -> HttpResponse:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 from saas_litellm.base import clock
 from saas_litellm.base.refusals import NotFound, Refusal
 from saas_litellm.portal.access import Visit, team_page
-from saas_litellm.portal.forms import ActForm, once
+from saas_litellm.portal.forms import ActForm, forget, once
 from teams import members
 from teams.models import Invitation, MemberRole, Membership
 
@@ -79,8 +79,10 @@ def withdraw(visit: Visit, number: int) -> HttpResponse:
 
 
 def _invited(visit: Visit, form: InviteForm) -> bool:
+    """The link goes to the address alone: a manager who had it could join as somebody else."""
     given = form.cleaned_data
     try:
+        members.require_mail()
         made = once(
             visit,
             form,
@@ -88,15 +90,16 @@ def _invited(visit: Visit, form: InviteForm) -> bool:
                 team=visit.team, email=given["email"], role=given["role"], actor=visit.actor
             ),
         )
+        if made is None:
+            messages.info(visit.request, "That invitation was sent already.")
+            return True
+        members.send_or_withdraw(*made, actor=visit.actor)
+    except members.MailNotSent as refusal:
+        forget(visit, form)
+        form.add_error(None, refusal.message)
+        return False
     except Refusal as refusal:
         form.add_error(None, refusal.message)
         return False
-    if made is None:
-        messages.info(visit.request, "That invitation was sent already.")
-    elif members.send(*made):
-        messages.success(visit.request, f"{made[0].email} gets an e-mail with a link.")
-    else:
-        # Only then: a link that the address itself got proves whose address it is.
-        text = f"No e-mail could be sent. Give {made[0].email} this link, shown once: {made[1]}"
-        messages.warning(visit.request, text)
+    messages.success(visit.request, f"{made[0].email} gets an e-mail with a link.")
     return True

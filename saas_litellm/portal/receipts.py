@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.http import HttpResponse
+from django.db.models import QuerySet
+from django.http import HttpResponse, StreamingHttpResponse
 
-from billing.models import Account, Grant
+from billing.models import Entry, Grant
 from saas_litellm.base import clock, shown
-from saas_litellm.base.csv_files import csv_answer
+from saas_litellm.base.csv_files import csv_stream
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid, NotFound
+from saas_litellm.customers.statement import batches
 from saas_litellm.portal import wallets
 from saas_litellm.portal.access import Visit, team_page
+from saas_litellm.portal.wallets import Wallet
 from teams.models import Team
 
 ROWS = 100
@@ -41,9 +45,11 @@ def receipt(visit: Visit, number: int) -> HttpResponse:
 def statement(visit: Visit) -> HttpResponse:
     """Every ledger line of a month."""
     start, end = _month(visit.request.GET.get("month"))
-    account, others = _wallet(visit.team, visit.request.GET.get("wallet"))
-    found = wallets.statement(account, visit.team, start=start, end=end)
-    page = Paginator(found.entries, ROWS).get_page(visit.request.GET.get("page"))
+    wallet, others = _wallet(visit.team, visit.request.GET.get("wallet"))
+    found = wallets.statement(wallet, start=start, end=end)
+    paginator = Paginator(found.entries, ROWS)
+    paginator.count = found.count
+    page = paginator.get_page(visit.request.GET.get("page"))
     this_month = clock.now().date().replace(day=1)
     return visit.show(
         "portal/statement.html",
@@ -51,27 +57,32 @@ def statement(visit: Visit) -> HttpResponse:
             "start": start,
             "before": _before(start),
             "after": end if start < this_month else None,
-            "wallet": _name(account),
-            "others": [_name(other) for other in others],
-            "is_shared": wallets.is_shared(account),
+            "wallet": wallet,
+            "others": others,
             "opening": _amount(found.opening),
             "closing": _amount(found.closing),
             "sums": [(kind, shown.credit_amount(amount)) for kind, amount in found.sums],
-            "rows": [_line(entry, is_shared=wallets.is_shared(account)) for entry in page],
+            "rows": [_line(entry, is_shared=wallet.is_shared) for entry in page],
             "page": page,
         },
     )
 
 
 @team_page
-def statement_csv(visit: Visit) -> HttpResponse:
-    """The same lines with every digit."""
+def statement_csv(visit: Visit) -> StreamingHttpResponse:
+    """The same lines with every digit, sent as they are read."""
     start, end = _month(visit.request.GET.get("month"))
-    account, _ = _wallet(visit.team, visit.request.GET.get("wallet"))
-    found = wallets.statement(account, visit.team, start=start, end=end)
-    is_shared = wallets.is_shared(account)
-    rows = (wallets.row(entry, is_shared=is_shared) for entry in found.entries.iterator())
-    return csv_answer(rows, filename=f"{visit.team.slug}-{start:%Y-%m}.csv")
+    wallet, _ = _wallet(visit.team, visit.request.GET.get("wallet"))
+    return csv_stream(
+        _batches(wallet, wallets.lines(wallet, start=start, end=end)),
+        columns=wallets.columns(wallet),
+        filename=f"{visit.team.slug}-{start:%Y-%m}.csv",
+    )
+
+
+async def _batches(wallet: Wallet, entries: QuerySet[Entry]) -> AsyncIterator[list[dict[str, Any]]]:
+    async for batch in batches(entries):
+        yield [wallets.row(entry, wallet) for entry in batch]
 
 
 def _receipt(grant: Grant) -> dict[str, Any]:
@@ -119,18 +130,11 @@ def _before(start: date) -> date:
     return (start - timedelta(days=1)).replace(day=1)
 
 
-def _wallet(team: Team, key: str | None) -> tuple[Account, list[Account]]:
+def _wallet(team: Team, key: str | None) -> tuple[Wallet, list[Wallet]]:
     """The wallet asked for, or the one in use; and the team's other one."""
-    accounts = wallets.accounts_of(team)
-    chosen = next((a for a in accounts if _name(a)[0] == key), accounts[0])
-    return chosen, [account for account in accounts if account.pk != chosen.pk]
-
-
-def _name(account: Account) -> tuple[str, str]:
-    """As links have it, and as people read it."""
-    if wallets.is_shared(account):
-        return "organization", "the organization's wallet"
-    return "team", "the team's own wallet"
+    found = wallets.of(team)
+    chosen = next((wallet for wallet in found if wallet.key == key), found[0])
+    return chosen, [wallet for wallet in found if wallet.key != chosen.key]
 
 
 def _amount(nanocredits: int | None) -> str | None:

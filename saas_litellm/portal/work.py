@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 
 from jobs import lifecycle, reports
+from jobs.facts import midnight
 from jobs.models import Call, Job
 from jobs.schemas import ListJobs
 from saas_litellm.base import shown
 from saas_litellm.base.money import from_nano
 from saas_litellm.portal.access import Visit, team_page
-from saas_litellm.portal.wallets import begin
 from teams.api import parse
 
 ROWS = 50
@@ -38,15 +39,28 @@ class FilterForm(forms.Form):
     first = forms.DateField(required=False, label="From", widget=_DATE)
     last = forms.DateField(required=False, label="To", widget=_DATE)
 
+    def clean_first(self) -> date | None:
+        return _near(self.cleaned_data["first"])
+
+    def clean_last(self) -> date | None:
+        return _near(self.cleaned_data["last"])
+
     def wanted(self) -> dict[str, Any]:
         """As the API's list of jobs is asked for; both days count whole, in UTC."""
         given = self.cleaned_data
         wanted = {name: given[name] for name in ("status", "job_type", "user_id") if given[name]}
         if given["first"]:
-            wanted["created_after"] = begin(given["first"])
+            wanted["created_after"] = midnight(given["first"])
         if given["last"]:
-            wanted["created_before"] = begin(given["last"]) + timedelta(days=1)
+            wanted["created_before"] = midnight(given["last"]) + timedelta(days=1)
         return wanted
+
+
+def _near(day: date | None) -> date | None:
+    """Days at the ends of the calendar have none beyond them."""
+    if day is not None and not 2000 <= day.year <= 9000:
+        raise ValidationError("That day lies too far away.")
+    return day
 
 
 @team_page
@@ -81,6 +95,8 @@ def job(visit: Visit, job_id: UUID) -> HttpResponse:
         "portal/job.html",
         {
             "job": found,
+            # Here: in a template, `.items` would be the value of a key of that name.
+            "metadata": list(found.metadata.items()),
             "row": _row(found),
             "exact": str(from_nano(found.net_nanocredits)),
             "cap": _maybe(found.max_nanocredits),

@@ -113,6 +113,20 @@ class UserAdmin(RefusalsShown, Ticked, OwnerStays, Audited, DjangoUserAdmin, Mod
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return _may_touch(request, obj) and super().has_delete_permission(request, obj)
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:  # noqa: FBT001 - Django's
+        is_let_in = change and obj.is_staff and "is_staff" in form.changed_data
+        if is_let_in:
+            # What a team's member chose, and may share, opens no admin; their sessions end, too.
+            obj.set_unusable_password()
+        super().save_model(request, obj, form, change)
+        if is_let_in:
+            text = (
+                f"{obj} is an operator now and has no password: the old one was chosen for the"
+                " teams' pages. Set a new one by the link beside the password below, and hand it"
+                " over."
+            )
+            self.message_user(request, text, messages.WARNING)
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001 - Django's
         super().save_related(request, form, formsets, change)
         staff.require_within(staff.rights_of(form.instance), _own_rights(request))

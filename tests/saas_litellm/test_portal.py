@@ -342,16 +342,6 @@ def test_a_manager_invites_within_the_team_and_withdraws(full: Team, mia: Client
     assert "a member already" in refused.content.decode()
 
 
-def test_without_e_mail_the_manager_hands_the_link_over(
-    full: Team, mia: Client, settings: Any
-) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
-    form = {"email": "eve@example.com", "role": "member", "idempotency_key": "1"}
-    page = mia.post(at("members"), form, follow=True).content.decode()
-    assert re.search(r"/portal/invitations/[\w-]{43}/", page)
-    assert "No e-mail leaves" in Client().get("/portal/password-reset/").content.decode()
-
-
 def test_the_last_manager_stays_and_members_change_nobody(
     full: Team, mia: Client, bob: Client
 ) -> None:

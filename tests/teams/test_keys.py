@@ -59,6 +59,18 @@ def test_a_key_has_limits_of_its_own_and_its_successor_keeps_them() -> None:
         keys.issue(team=old.team, actor="alice", limits=keys.KeyLimits(tokens_per_minute=0))
 
 
+def test_a_successor_ends_when_the_key_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = clock.now() + timedelta(days=1)
+    old, _ = keys.issue(team=factories.team(), actor="alice", expires_at=ends)
+    new, text = keys.rotate(prefix=old.prefix, actor="alice", overlap=timedelta(0))
+    assert new.expires_at == ends
+    monkeypatch.setattr(clock, "now", lambda: ends)
+    with pytest.raises(Unauthenticated):
+        keys.authenticate(text)
+    with pytest.raises(keys.KeyAlreadyEnding):
+        keys.rotate(prefix=new.prefix, actor="alice", overlap=timedelta(0))
+
+
 def test_bad_times_and_unknown_prefixes_are_refused() -> None:
     team = factories.team()
     with pytest.raises(Invalid):

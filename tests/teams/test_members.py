@@ -232,7 +232,7 @@ def test_each_step_is_audited(alice: Team) -> None:
     ]
     changed = rows.get(action="member.role")
     assert (changed.before, changed.after) == ({"role": "manager"}, {"role": "member"})
-    assert changed.detail == {"member": MIA}
+    assert changed.detail == {"member": MIA, "withdrawn": 0}
 
 
 def test_the_e_mail_has_the_link_and_nothing_of_this_software(alice: Team, settings: Any) -> None:
