@@ -35,8 +35,9 @@ def settled(span: Any, opened: OpenCall, ended: Call) -> None:
     alias = opened.alias.name
     outcome = ended.error_code or (CACHED if ended.is_cache_hit else OK)
     metrics.CALLS.labels(alias, outcome).inc()
-    metrics.TOKENS.labels(alias, "prompt").inc(ended.prompt_tokens)
-    metrics.TOKENS.labels(alias, "output").inc(ended.completion_tokens)
+    if ended.status == Call.Status.SETTLED:
+        metrics.TOKENS.labels(alias, "prompt").inc(ended.prompt_tokens)
+        metrics.TOKENS.labels(alias, "output").inc(ended.completion_tokens)
     metrics.PROVIDER_COST.inc(ended.provider_cost_nano_usd / NANO)
     # Volume tiers may give back, which a counter cannot.
     metrics.CHARGED.inc(max(0, ended.charged_nanocredits) / NANO)

@@ -347,16 +347,25 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
+# --- Watching it -----------------------------------------------------------------------------
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+LOG_FORMAT = env.str("LOG_FORMAT", default="text" if DEBUG else "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"}},
+    "formatters": {
+        "text": {"format": "{asctime} {levelname} {name}: {message}{ids}", "style": "{"},
+        "json": {"()": "saas_litellm.base.telemetry.context.Json"},
+    },
+    "filters": {
+        "secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"},
+        "ids": {"()": "saas_litellm.base.telemetry.context.WithIds"},
+    },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["secret_paths"],
+            "formatter": "text" if LOG_FORMAT == "text" else "json",
+            "filters": ["secret_paths", "ids"],
         }
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
@@ -369,5 +378,14 @@ LOGGING = {
         for name in ("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis")
     }
     # Django's own handlers would write past the filter: without them all goes to the console above.
-    | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")},
+    | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")}
+    # In JSON the server's own lines are objects too.
+    | (
+        {
+            name: {"handlers": [], "propagate": True}
+            for name in ("uvicorn", "uvicorn.error", "uvicorn.access")
+        }
+        if LOG_FORMAT != "text"
+        else {}
+    ),
 }

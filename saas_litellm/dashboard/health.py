@@ -17,6 +17,7 @@ from jobs.facts import Sums
 from jobs.models import Attempt, Reconciliation
 from saas_litellm.base import clock, shown
 from saas_litellm.base.models import Alarm, LedgerCheck
+from saas_litellm.observing import state
 from teams import prices
 from teams.models import Deployment
 
@@ -27,6 +28,7 @@ ROWS = 8
 # A hold outlives its call by the deadline and the grace only; beyond this something is stuck.
 OLD_HOLD = timedelta(hours=1)
 LATE_CHECK = timedelta(hours=36)
+LATE_WORKER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class Supply:
 def of_money(sums: Sums) -> list[Finding]:
     """Open holds, overruns, estimates, and when the books were last proved; ``sums``: the period's."""
     return [
+        _worker(),
         _holds(),
         Finding(
             name="Overruns",
@@ -92,6 +95,17 @@ def of_money(sums: Sums) -> list[Finding]:
         _check(),
         _variance(),
     ]
+
+
+def _worker() -> Finding:
+    age = state.worker_age_seconds()
+    is_late = age is None or age > LATE_WORKER.total_seconds()
+    return Finding(
+        name="Worker",
+        value="never ran" if age is None else f"{shown.span(timedelta(seconds=age))} ago",
+        state="warn" if is_late else "ok",
+        hint="`manage.py worker` gives abandoned credits back: start it." if is_late else "",
+    )
 
 
 def _holds() -> Finding:

@@ -76,5 +76,12 @@ class Migration(migrations.Migration):
                 'ordering': ('-id',),
             },
         ),
+        migrations.CreateModel(
+            name='Heartbeat',
+            fields=[
+                ('name', models.CharField(max_length=60, primary_key=True, serialize=False)),
+                ('at', models.DateTimeField()),
+            ],
+        ),
         append_only("base_auditentry"),
     ]
