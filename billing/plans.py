@@ -144,8 +144,11 @@ def assign(
 
 def find(slug: str) -> PricePlan:
     """The plan of that name; the three presets are made on first use. Raises NotFound."""
-    if slug in PRESETS:
-        return ensure_preset(slug).plan
+    return ensure_preset(slug).plan if slug in PRESETS else look_up(slug)
+
+
+def look_up(slug: str) -> PricePlan:
+    """The plan of that name, for whoever only looks: makes no preset. Raises NotFound."""
     plan = PricePlan.objects.filter(slug=slug).first()
     if plan is None:
         raise NotFound(f"There is no plan {slug}.")
@@ -164,8 +167,13 @@ def assignment_of(team: Team, *, at: datetime) -> PlanAssignment | None:
 def version_for(team: Team, *, at: datetime | None = None) -> PlanVersion:
     """The plan version that a job of this team, created then (now when None), is priced by.
 
-    Without an assignment it is the default plan.
+    Without an assignment it is the default plan, made on first use.
     """
+    return standing_version(team, at=at) or ensure_preset("job_based")
+
+
+def standing_version(team: Team, *, at: datetime | None = None) -> PlanVersion | None:
+    """``version_for``, for whoever only looks: None where the default plan was never used yet."""
     now = at or clock.now()
     assigned = assignment_of(team, at=now)
     versions = PlanVersion.objects.filter(
@@ -175,7 +183,7 @@ def version_for(team: Team, *, at: datetime | None = None) -> PlanVersion:
         version = versions.filter(plan=assigned.plan_id).first()
         if version is not None:
             return version
-    return versions.filter(plan__is_default=True).first() or ensure_preset("job_based")
+    return versions.filter(plan__is_default=True).first()
 
 
 def in_effect(plan: PricePlan, *, at: datetime | None = None) -> PlanVersion | None:

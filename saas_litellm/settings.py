@@ -107,6 +107,8 @@ FIRST_CHUNK_SECONDS = env.float("FIRST_CHUNK_SECONDS", default=10.0)
 KEEP_ALIVE_SECONDS = env.float("KEEP_ALIVE_SECONDS", default=15.0)
 # The longest prompt and answer that is kept for a team that wants them kept.
 PAYLOAD_MAX_BYTES = env.int("PAYLOAD_MAX_BYTES", default=1024 * 1024)
+# Whether credentials may name an API base on a private network or on this machine.
+PROVIDER_PRIVATE_ADDRESSES = env.bool("PROVIDER_PRIVATE_ADDRESSES", default=True)
 # How often a deployment that failed in passing is asked again before the next one is.
 CALL_RETRIES = env.int("CALL_RETRIES", default=1)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1.0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db import transaction
 
-from saas_litellm.base import audit, encryption
+from saas_litellm.base import audit, destinations, encryption
 from saas_litellm.base.refusals import Invalid
 from teams.models import Organization, ProviderCredential
 
@@ -33,12 +31,15 @@ _SOUNDS_SECRET = re.compile(
     r"secret|password|passphrase|private_key|access_key\Z|api_key|credential|token\Z", re.IGNORECASE
 )
 
+# Some of these lead a call, and the key with it, elsewhere; a way around the one checked address.
+_SOUNDS_LIKE_ADDRESS = re.compile(r"url|uri|base|endpoint|host|proxy", re.IGNORECASE)
+
 
 def save(
     *,
     name: str,
-    api_key: str,
     actor: str,
+    api_key: str = "",
     api_base: str = "",
     extra: dict[str, str] | None = None,
     organization: Organization | None = None,
@@ -47,22 +48,30 @@ def save(
     """Create or replace a credential; ``api_key`` is encrypted and never readable again.
 
     With an ``organization`` it is that one's own, and shadows the platform's of the same name.
-    Raises Invalid for an address or a setting that cannot be right.
+    Without one the stored key stays, for a change that sends it nowhere else (``kept``). Raises
+    Invalid for that, and for an address or a setting that cannot be right.
     """
+    extra = extra or {}
     check_address(api_base)
-    check_settings(extra or {})
+    check_settings(extra)
     with transaction.atomic():
-        earlier = ProviderCredential.objects.filter(name=name, organization=organization).first()
+        found = ProviderCredential.objects.select_for_update()
+        earlier = found.filter(name=name, organization=organization).first()
         before = audit.snapshot(earlier) if earlier else {}
-        # Kept as it is where it is the same: each sealing reads differently, as if it had changed.
-        sealed = earlier.secret_ciphertext if earlier and _opens_to(earlier, api_key) else ""
+        if not api_key:
+            sealed = kept(earlier, provider=provider, api_base=api_base, extra=extra)
+        elif earlier and _opens_to(earlier, api_key):
+            # As it is: each sealing reads differently, as if it had changed.
+            sealed = earlier.secret_ciphertext
+        else:
+            sealed = encryption.encrypt(api_key)
         credential, created = ProviderCredential.objects.update_or_create(
             name=name,
             organization=organization,
             defaults={
-                "secret_ciphertext": sealed or encryption.encrypt(api_key),
+                "secret_ciphertext": sealed,
                 "api_base": api_base,
-                "extra": extra or {},
+                "extra": extra,
                 "provider": provider,
             },
         )
@@ -77,33 +86,39 @@ def save(
     return credential
 
 
-def check_address(api_base: str) -> None:
-    """Raises Invalid unless empty or an HTTP address that calls may go to.
+def kept(
+    earlier: ProviderCredential | None, *, provider: str, api_base: str, extra: Mapping[str, Any]
+) -> str:
+    """The stored key, sealed; Invalid unless there is one and it goes where it went.
 
-    Local addresses are allowed, for models that run beside the platform. Link-local ones are not:
-    what answers there is a cloud's own metadata service. A name or password in it would be
-    readable, which a credential never is.
+    Whoever may change a credential need not know its key. If they could send it to an address of
+    their own, they would.
     """
-    if not api_base:
-        return
+    if earlier is None:
+        raise Invalid("A new credential needs its key.", param="api_key")
+    goes_to = (earlier.provider, earlier.api_base, earlier.extra)
+    if goes_to != (provider, api_base, extra):
+        raise Invalid(
+            "Enter the key again: the stored one is not sent to another provider or API base, nor"
+            " with other settings.",
+            param="api_key",
+        )
     try:
-        parts = urlsplit(api_base)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError as error:
-        raise Invalid(f"{api_base!r} is not an address.", param="api_base") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise Invalid("The address begins with https:// (or http://).", param="api_base")
-    if parts.username is not None or parts.password is not None:
-        raise Invalid("The key belongs in its own field, not in the address.", param="api_base")
-    if parts.query or parts.fragment:
-        raise Invalid("The address has no ? and no #: settings have a field.", param="api_base")
-    if _is_link_local(host):
-        raise Invalid("No provider answers at a link-local address.", param="api_base")
+        reveal(earlier)
+    except encryption.Undecryptable as error:
+        why = "The stored key cannot be opened any more. Enter it."
+        raise Invalid(why, param="api_key") from error
+    return earlier.secret_ciphertext
+
+
+def check_address(api_base: str) -> None:
+    """Raises Invalid unless empty or an address that calls may go to (``destinations.check``)."""
+    if api_base:
+        destinations.check(api_base, param="api_base")
 
 
 def check_settings(extra: Mapping[str, Any]) -> None:
-    """Raises Invalid for settings that are no plain values, are ours to set, or sound secret."""
+    """Raises Invalid for settings that are no plain values, ours to set, secret, or an address."""
     if not isinstance(extra, Mapping):
         raise Invalid('Settings are one JSON object: {"api_version": "2024-10-21"}.', param="extra")
     for name, value in extra.items():
@@ -117,15 +132,10 @@ def check_settings(extra: Mapping[str, Any]) -> None:
                 " further secrets as the provider's environment variables.",
                 param="extra",
             )
-
-
-def _is_link_local(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_link_local
+        if _SOUNDS_LIKE_ADDRESS.search(name):
+            raise Invalid(
+                f"{name} cannot be set here: where calls go is the API base alone.", param="extra"
+            )
 
 
 def reveal(credential: ProviderCredential) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Playwright, sync_playwright
 
 LAPTOP, PHONE = (1366, 900), (375, 800)
+# The side bar's links, and the first of a list: its rows are table bodies of their own.
+LEADS_TO = """() => [
+    ...document.querySelectorAll("#nav-sidebar a[href^='/admin/']"),
+    ...[document.querySelector("#result_list tbody th a")].filter(Boolean),
+].map(link => link.getAttribute("href"))"""
 # The last three keep Chromium from calling home.
 FLAGS = [
     "--no-sandbox",
@@ -57,16 +62,21 @@ def look(
         return thread.submit(_look, url, cookies, size, is_dark, act).result()
 
 
-def crawl(url: str, *, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, Seen]:
-    """Every page that the admin's side bar leads to, and the first object of each list, by path."""
+def crawl(
+    url: str, *, cookies: dict[str, str], is_axe_asked: bool, also: Sequence[str] = ()
+) -> dict[str, Seen]:
+    """Every page that the admin's side bar leads to, the first object of each list, and ``also``,
+    by path. Where axe is asked, the pages are tried at a phone's width too."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_crawl, url, cookies, is_axe_asked).result()
+        return thread.submit(_crawl, url, cookies, is_axe_asked, also).result()
 
 
-def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, Seen]:
+def _crawl(
+    url: str, cookies: dict[str, str], is_axe_asked: bool, also: Sequence[str]
+) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
     with sync_playwright() as playwright, opened(playwright, url, cookies) as page:
-        waiting = ["/admin/"]
+        waiting = ["/admin/", *also]
         while waiting:
             path = waiting.pop(0)
             if path in found:
@@ -74,13 +84,13 @@ def _crawl(url: str, cookies: dict[str, str], is_axe_asked: bool) -> dict[str, S
             seen = found[path] = Seen()
             forget = _watch(page, seen, url)
             page.goto(url + path)
-            waiting += page.eval_on_selector_all(
-                "#nav-sidebar a[href^='/admin/'], #result_list tbody tr:first-child th a",
-                "links => links.map(link => link.getAttribute('href'))",
-            )
+            waiting += page.evaluate(LEADS_TO)
             if is_axe_asked:
                 seen.serious = serious(page)
-            seen.is_scrolled_sideways = _is_scrolled_sideways(page)
+                page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+                seen.is_scrolled_sideways = _is_scrolled_sideways(page)
+                page.set_viewport_size({"width": LAPTOP[0], "height": LAPTOP[1]})
+            seen.is_scrolled_sideways |= _is_scrolled_sideways(page)
             forget()
     return found
 

@@ -144,4 +144,5 @@ def credit_limit(
         initial={"credit_limit": str(from_nano(now))},
         act=act,
         back=back,
+        is_once=True,
     )

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from django.http import HttpResponse, StreamingHttpResponse
+
+# Where a cell may begin, and a formula's first sign after it; or a blank that a spreadsheet drops.
+_FORMULA = re.compile(
+    r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=(?:[^\S\t\r\n]|[\"\x00\ufeff])*[=+\-@＝＋－＠]))"
+)
 
 
 def csv_answer(rows: Iterable[dict[str, Any]], *, filename: str) -> HttpResponse:
@@ -55,6 +61,9 @@ def _written(
 
 
 def defused(value: Any) -> Any:
-    """Text that begins like a formula gets an apostrophe in front: job types are the teams' own."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
+    """Text that a spreadsheet would run gets an apostrophe in front: much of it is not our own.
+
+    Blanks and quotes before a formula do not stop it, and where a semicolon or a tab parts cells,
+    as it does in half the world, or a line ends, what follows one begins a cell of its own.
+    """
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value

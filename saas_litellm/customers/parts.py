@@ -155,7 +155,7 @@ def plan_of_team(team: Team) -> PlanView:
         Q(team=team) | Q(organization=team.organization_id), effective_from__gt=now
     )
     return PlanView(
-        version=plans.version_for(team, at=now),
+        version=plans.standing_version(team, at=now),
         assigned=plans.assignment_of(team, at=now),
         coming=_soonest(coming),
     )

@@ -134,6 +134,8 @@ def _create(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     slug = request.POST.get("slug", "").strip()
     name = request.POST.get("name", "").strip()
+    if slug in _PRESETS:
+        return redirect("prices:plan", plans.find(slug).slug)
     try:
         plan = plan_specs.create_plan(slug=slug, name=name[:200], actor=actor(request))
     except Refusal as refusal:

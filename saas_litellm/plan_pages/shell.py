@@ -39,9 +39,9 @@ def framed(request: HttpRequest, template: str, title: str, **context: Any) -> H
 
 
 def found_plan(slug: str) -> PricePlan:
-    """The plan, a preset made at once; or 404."""
+    """The plan, or 404; a preset is made by whoever takes it (``price_plans``), not by a look."""
     try:
-        return plans.find(slug)
+        return plans.look_up(slug)
     except NotFound as refusal:
         raise Http404(refusal.message) from refusal
 

@@ -17,7 +17,6 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from saas_litellm.base import encryption
 from saas_litellm.base.admin import Audited, RefusalsShown, actor
 from saas_litellm.base.refusals import Invalid
 from teams import cost_map, credentials
@@ -37,7 +36,7 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         strip=True,
         help_text="The provider's API key. Saved encrypted; never shown; leave empty to keep the"
-        " stored one. Entering another replaces it at once, for every call from then on.",
+        " stored one, as long as provider, API base and settings stay as they are. Entering another replaces it at once, for every call from then on.",
     )
     provider = forms.CharField(
         required=False,
@@ -79,15 +78,13 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if not cleaned.get("secret"):
+        names = ("provider", "api_base", "extra")
+        if not cleaned.get("secret") and not set(names) & set(self.errors):
+            stored = ProviderCredential.objects.filter(pk=self.instance.pk).first()
             try:
-                stored = credentials.reveal(self.instance) if self.instance.pk else ""
-            except encryption.Undecryptable:
-                self.add_error("secret", "The stored key cannot be opened any more. Enter it.")
-            else:
-                cleaned["secret"] = stored
-                if not stored:
-                    self.add_error("secret", "A new credential needs its key.")
+                credentials.kept(stored, **{name: cleaned[name] for name in names})
+            except Invalid as refusal:
+                self.add_error("secret", refusal.message)
         return cleaned
 
 

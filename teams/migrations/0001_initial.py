@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, help_text='In any 60 seconds; empty: unlimited.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, help_text='Prompt and output, in any 60 seconds; empty: unlimited.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
-                ('model', models.CharField(help_text="litellm's model string: provider/model", max_length=200)),
+                ('model', models.CharField(help_text="litellm's model string: provider/model", max_length=200, validators=[django.core.validators.RegexValidator('://', inverse_match=True, message='A model is a name: an address belongs in the API base of its credential.')])),
                 ('price_key', models.CharField(blank=True, help_text='Where its unit prices stand; empty: under the model.', max_length=200)),
                 ('priority', models.PositiveSmallIntegerField(default=0, help_text='Lower is tried first.')),
                 ('weight', models.PositiveSmallIntegerField(default=1, help_text='Its share of the calls among those of the same priority.')),
@@ -254,6 +254,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='alias',
             constraint=models.CheckConstraint(condition=models.Q(('default_max_tokens__gt', 0), ('max_output_tokens__gte', models.F('default_max_tokens')), ('max_output_tokens__lte', 10000000)), name='alias_output_limits_sensible'),
+        ),
+        migrations.AddConstraint(
+            model_name='deployment',
+            constraint=models.CheckConstraint(condition=models.Q(('model__contains', '://'), _negated=True), name='deployment_model_no_address'),
         ),
         migrations.AddConstraint(
             model_name='providercredential',

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
 from saas_litellm.base.models import AppendOnly
 from teams.models.limits import RateLimited
 from teams.models.slugs import slug_validator
+
+no_address = RegexValidator(
+    "://",
+    inverse_match=True,
+    message="A model is a name: an address belongs in the API base of its credential.",
+)
 
 
 class Alias(RateLimited):
@@ -149,7 +156,9 @@ class Deployment(RateLimited):
     """One way to serve an alias: a litellm model string, a credential and a price sheet."""
 
     alias = models.ForeignKey(Alias, models.PROTECT, related_name="deployments")
-    model = models.CharField(max_length=200, help_text="litellm's model string: provider/model")
+    model = models.CharField(
+        max_length=200, validators=[no_address], help_text="litellm's model string: provider/model"
+    )
     credential = models.ForeignKey(ProviderCredential, models.PROTECT, null=True, blank=True)
     price_key = models.CharField(
         max_length=200, blank=True, help_text="Where its unit prices stand; empty: under the model."
@@ -172,6 +181,13 @@ class Deployment(RateLimited):
 
     class Meta:
         ordering = ("alias", "priority", "id")
+        constraints = [
+            # Some providers take one for a model, and would be sent the credential's key there.
+            models.CheckConstraint(
+                condition=~Q(model__contains="://"),
+                name="deployment_model_no_address",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.alias} → {self.model}"

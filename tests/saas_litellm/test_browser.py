@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
+from django.contrib.auth.models import Group
 from django.test import Client
 
 from billing import runway
 from saas_litellm.base import alarms
 from tests import browser, factories, work
 from tests.conftest import Live
+from tests.saas_litellm.test_rights import PAGES
 from tests.teams.test_roles import person
 
 pytestmark = [
@@ -76,9 +78,35 @@ def test_the_overview_opens_by_keyboard_for_a_viewer(shop: Live) -> None:
     assert (seen.errors, seen.serious) == ([], [])
 
 
+@SIZES
+def test_the_sign_in_page_is_well_and_says_no_well(
+    spawned: Any, size: tuple[int, int], is_dark: bool
+) -> None:
+    def fail(page: Any) -> list[str]:
+        before = browser.serious(page)
+        page.fill("#id_username", "nobody")
+        page.fill("#id_password", "wrong")
+        with page.expect_navigation(wait_until="networkidle"):
+            page.keyboard.press("Enter")
+        assert "That does not fit" in page.inner_text("body")
+        return before
+
+    address = f"{spawned(DEBUG='1').url}/admin/login/"
+    seen = browser.look(address, cookies={}, size=size, is_dark=is_dark, act=fail)
+    assert (seen.errors, seen.foreign, seen.found, seen.serious) == ([], [], [], [])
+    assert not seen.is_scrolled_sideways
+
+
 def test_an_owner_finds_every_page_well(shop: Live) -> None:
-    seen = browser.crawl(shop.url, cookies=cookie_of("owner"), is_axe_asked=True)
-    assert len(seen) > 40
+    """Every page that adds something, and an own group's, beside what the side bar leads to."""
+    Group.objects.create(name="a group of our own")
+    adding = [
+        f"/admin/{name.replace('.', '/')}/add/" for name, who in PAGES.items() if "owner" in who[1]
+    ]
+    cookies = cookie_of("owner")
+    seen = browser.crawl(shop.url, cookies=cookies, is_axe_asked=True, also=adding)
+    assert {*adding, f"/admin/auth/group/{Group.objects.latest('pk').pk}/change/"} <= set(seen)
+    assert len(seen) > 60
     assert faults(seen) == {}
 
 

@@ -282,7 +282,9 @@ def test_an_adjustment_takes_what_is_there_once(owner: Client, alice: Team) -> N
 def test_a_credit_limit_in_use_is_not_lowered(owner: Client, alice: Team) -> None:
     path = at(alice, "credit-limit")
     form = form_of(owner, path, credit_limit="50", reason="trusted")
-    assert owner.post(path, form)["Location"] == at(alice)
+    for _ in range(2):
+        assert owner.post(path, form)["Location"] == at(alice)
+    assert AuditEntry.objects.filter(action="credits.limit").count() == 1
     account = ledger.account_of(alice)
     assert account.credit_limit_nanocredits == 50 * NANO
     ledger.adjust(
@@ -292,7 +294,7 @@ def test_a_credit_limit_in_use_is_not_lowered(owner: Client, alice: Team) -> Non
         actor="test",
         idempotency_key="1",
     )
-    refused = owner.post(path, {**form, "credit_limit": "0"})
+    refused = owner.post(path, {**form, "credit_limit": "0", "idempotency_key": "anew"})
     assert "has used more of its credit limit" in refused.content.decode()
 
 
@@ -379,6 +381,39 @@ def test_a_job_is_refunded_from_the_page_and_leads_back_to_it(owner: Client, ali
     assert link not in shown(owner, at(alice))
     elsewhere = f"/admin/jobs/job/{job.pk}/refund/?next=https://example.com/"
     assert "example.com" not in owner.post(elsewhere, form).get("Location", "")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("act", "given", "action"),
+    [
+        ("top-up", {"credits": "2.5", "paid_usd": "1"}, "credits.grant"),
+        ("adjust", {"credits": "-40"}, "credits.adjust"),
+        ("credit-limit", {"credit_limit": "50"}, "credits.limit"),
+        ("refund", {"credits": "0.5"}, "job.refund"),
+    ],
+)
+def test_two_clicks_at_once_move_money_once(act: str, given: dict[str, Any], action: str) -> None:
+    team = factories.company().team
+    job = spend(team, prompt=100_000)
+    path = f"/admin/jobs/job/{job.pk}/refund/" if act == "refund" else at(team, act)
+    olga = person("olga", "owner")
+    before = Entry.objects.count()
+    form = form_of(browser(olga), path, reason="x", **given)
+    gate = threading.Barrier(2)
+
+    def send(client: Client) -> int:
+        gate.wait()
+        try:
+            return client.post(path, form).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(send, [browser(olga), browser(olga)])) == [302, 302]
+    assert Entry.objects.count() == before + (act != "credit-limit")
+    assert AuditEntry.objects.filter(actor="user:olga", action=action).count() == 1
+    assert verification.verify() == []
 
 
 # --- Keys --------------------------------------------------------------------------------------

@@ -2,11 +2,16 @@
 // Events are caught on the document: what comes into the page later needs nothing of its own.
 const plain = (event) => event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
 
+let isOpening = false; // A second click while the form comes opens no second dialog.
+
 document.addEventListener("click", async (event) => {
   const opener = event.target.closest("a[data-dialog]");
   if (opener && plain(event)) {
     event.preventDefault();
+    if (isOpening || document.querySelector("dialog.act-dialog")) return;
+    isOpening = true;
     const opened = await openDialog(opener.href).catch(() => false);
+    isOpening = false;
     if (!opened) window.location.assign(opener.href);
     return;
   }

@@ -17,16 +17,12 @@
       }
     }
   }
-  // select2 makes its boxes some time after the page is there, and a new row brings new ones.
-  let naming = 0;
-  function nameSoon() {
-    clearTimeout(naming);
-    naming = setTimeout(nameBoxes, 50);
-  }
-  window.addEventListener("load", nameSoon);
+  // select2 makes its boxes some time after the page is there, and a new row brings new ones: each
+  // is named before anything is drawn.
+  window.addEventListener("load", nameBoxes);
   document.addEventListener("DOMContentLoaded", () => {
     new MutationObserver((seen) => {
-      if (seen.some(({ addedNodes }) => [...addedNodes].some(isBox))) nameSoon();
+      if (seen.some(({ addedNodes }) => [...addedNodes].some(isBox))) nameBoxes();
     }).observe(document.body, { childList: true, subtree: true });
   });
 })();
