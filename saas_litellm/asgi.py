@@ -22,6 +22,8 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.utils.module_loading import import_string
 
 django.setup(set_prefix=False)
+# Warnings of Python's are log lines too.
+logging.captureWarnings(capture=True)
 
 from jobs import gateway, metering
 from saas_litellm import checks, secret_paths, worker

@@ -75,7 +75,7 @@ def test_an_empty_platform_is_a_check_list(db: None) -> None:
 def test_a_worker_that_stopped_and_what_it_leaves_are_found(
     sound: factories.Company, forward: Any, settings: Any
 ) -> None:
-    work.open_call(work.job(sound.team))
+    work.start(work.job(sound.team))
     forward(settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS + 3600)
     assert found("worker")[0][0] == "act"
     assert found("holds")[0][0] == "act"

@@ -15,9 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
+from saas_litellm.base import clock
+from saas_litellm.base.models import LedgerCheck
 from saas_litellm.observing import requests
 from tests import factories
 from tests.conftest import ROOT, Live, wait_until
@@ -195,6 +198,8 @@ def test_each_line_is_an_object_with_the_ids_it_belongs_to(
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line["time"]) for line in lines)
+    (access,) = [line for line in lines if "POST /v1" in line["message"]]
+    assert access["request_id"] == refused.headers["X-Request-Id"]
     assert SECRET not in log.read_text()
 
 
@@ -222,3 +227,43 @@ def test_a_line_says_whose_it_is_in_both_styles() -> None:
     assert (first["message"], first["request_id"], first["call_id"]) == ("hm 1", "req_1", "7")
     assert "ZeroDivisionError" in second["exc_info"]
     assert "WARNING x: hm 1 request_id=req_1 call_id=7" in said["text"]
+
+
+# --- What reads the metrics ----------------------------------------------------------------------
+
+MONITORING = ROOT / "deploy/monitoring"
+MONITORING_PAGE = (ROOT / "docs/monitoring.md").read_text()
+NAMED = re.compile(r"saas_[a-z_]+")
+SUFFIXES = re.compile(r"_(bucket|count|sum)$")
+
+
+def test_dashboard_rules_and_documents_name_the_metrics_there_are(
+    spawned: Any, alice: Company, provider: ProviderServer
+) -> None:
+    live: Live = spawned(METRICS_TOKEN="of-the-watcher")
+    ask(live, alice, is_stream=True)
+    LedgerCheck.objects.create(started_at=clock.now(), seconds=1, findings=0)
+    text = httpx.get(f"{live.url}/metrics", headers=TOKEN).text
+    there = {SUFFIXES.sub("", sample) for sample in re.findall(r"^(saas_\w+)", text, re.MULTILINE)}
+    there = {name for name in there if not name.endswith("_created")}
+    documented = set(re.findall(r"^\| `(saas_\w+)`", MONITORING_PAGE, re.MULTILINE))
+    # A pool is PostgreSQL's; what was never counted shows no sample.
+    quiet = {
+        "saas_database_pool",
+        "saas_sweeps_total",
+        "saas_worker_age_seconds",
+        "saas_limiter_fallbacks_total",
+    }
+    assert there - quiet == documented - quiet
+    for file in MONITORING.iterdir():
+        named = {SUFFIXES.sub("", name) for name in NAMED.findall(file.read_text())}
+        assert named <= documented, file.name
+
+
+def test_the_rules_and_the_dashboard_are_well_formed() -> None:
+    rules = yaml.safe_load((MONITORING / "alert-rules.yml").read_text())["groups"][0]["rules"]
+    assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)
+    assert all({"summary", "what_to_do"} <= set(rule["annotations"]) for rule in rules)
+    panels = json.loads((MONITORING / "grafana-dashboard.json").read_text())["panels"]
+    places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels]
+    assert len(set(places)) == len(panels) > 10
