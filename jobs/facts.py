@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from jobs.models import Call, CostLine, Job
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import from_nano
 
 
@@ -205,7 +206,3 @@ def filtered(rows: QuerySet[Any], filters: Filters, *, prefix: str) -> QuerySet[
     if filters.job_id is not None:
         rows = rows.filter(**{f"{prefix}pk" if prefix else "pk": filters.job_id})
     return rows
-
-
-def midnight(day: date) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=UTC)

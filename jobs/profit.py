@@ -18,8 +18,9 @@ from typing import Any
 from django.db.models import F, Sum, Value
 from django.db.models.functions import TruncMonth
 
-from jobs.facts import NAMES, Filters, Sums, filtered, midnight, raw_rows
+from jobs.facts import NAMES, Filters, Sums, filtered, raw_rows
 from jobs.models import Job, ProfitDay, RollupDay
+from saas_litellm.base.days import midnight
 from saas_litellm.base.refusals import Invalid
 from teams.models import Alias, Deployment, Organization, Team
 
