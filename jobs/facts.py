@@ -96,7 +96,10 @@ FAILED_CALL = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which work; None: any. Rows without what is filtered by are left out."""
+    """Which work; None: any. Rows without what is filtered by are left out.
+
+    ``team_ids`` and ``organization_ids`` are keys of rows, as reports group by them.
+    """
 
     team: str | None = None
     organization: str | None = None
@@ -104,6 +107,13 @@ class Filters:
     alias: str | None = None
     deployment: int | None = None
     job_id: UUID | None = None
+    team_ids: frozenset[int] | None = None
+    organization_ids: frozenset[int] | None = None
+
+    @property
+    def is_of_all_teams(self) -> bool:
+        owners = (self.team, self.organization, self.team_ids, self.organization_ids)
+        return all(owner is None for owner in owners)
 
 
 def raw_rows(
@@ -111,10 +121,9 @@ def raw_rows(
 ) -> Iterator[dict[str, Any]]:
     """Sums over the work itself, grouped by columns of ProfitDay (``day`` and dimensions)."""
     begins, ends = midnight(start), midnight(end)
-    if filters.job_id is None and not any(
-        (filters.alias, filters.deployment, filters.job_type, filters.team, filters.organization)
-    ):
-        yield from _corrections(start, end, columns)
+    narrowed = (filters.alias, filters.deployment, filters.job_type, filters.job_id)
+    if filters.is_of_all_teams and not any(narrowed):
+        yield from corrections(start, end, columns)
     calls = filtered(
         Call.objects.filter(finished_at__gte=begins, finished_at__lt=ends), filters, prefix="job__"
     )
@@ -189,7 +198,8 @@ def _grouped(
         }
 
 
-def _corrections(start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def corrections(start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """What no call explains, by day."""
     lines = CostLine.objects.filter(call=None, day__gte=start, day__lt=end).order_by()
     empty = {**dict.fromkeys(columns), "job_type": ""}
     for day, cost in lines.values_list("day").annotate(Sum("amount_nano_usd")):
@@ -201,6 +211,10 @@ def filtered(rows: QuerySet[Any], filters: Filters, *, prefix: str) -> QuerySet[
         rows = rows.filter(team__slug=filters.team)
     if filters.organization is not None:
         rows = rows.filter(team__organization__slug=filters.organization)
+    if filters.team_ids is not None:
+        rows = rows.filter(team__in=filters.team_ids)
+    if filters.organization_ids is not None:
+        rows = rows.filter(team__organization__in=filters.organization_ids)
     if filters.job_type is not None:
         rows = rows.filter(**{f"{prefix}job_type": filters.job_type})
     if filters.job_id is not None:

@@ -454,7 +454,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='entry',
-            index=models.Index(fields=['account', '-id'], name='entry_statement'),
+            index=models.Index(fields=['account', '-id', 'created_at', 'amount_nanocredits'], name='entry_statement'),
         ),
         migrations.AddConstraint(
             model_name='entry',

@@ -60,7 +60,11 @@ class Entry(AppendOnly):
             ),
         ]
         indexes = [
-            models.Index(fields=["account", "-id"], name="entry_statement"),
+            # Its last columns let a period of a busy account be found and summed within the index.
+            models.Index(
+                fields=["account", "-id", "created_at", "amount_nanocredits"],
+                name="entry_statement",
+            ),
             models.Index(fields=["reference"], name="entry_reference"),
             # For operators, who look across accounts; nearly all lines are charges.
             models.Index(fields=["-created_at", "-id"], name="entry_newest"),
