@@ -149,6 +149,9 @@ def open_ranges(start: date, end: date) -> Ranges:
     return ranges
 
 
+_OF_JOBS = ("status", "successful_calls", "total_tokens")
+
+
 def _by_job(start: date, end: date, filters: Filters) -> Report:
     """Closed jobs one by one, the greatest loss first; at most MAX_JOBS of them."""
     if filters.alias is not None or filters.deployment is not None:
@@ -160,11 +163,11 @@ def _by_job(start: date, end: date, filters: Filters) -> Report:
     )
     margin = F("price_nano_usd") - F("refunded_nano_usd") - F("provider_cost_nano_usd")
     rows = []
-    for job in jobs.annotate(margin=margin).order_by("margin", "id")[:MAX_JOBS]:
+    columns = {column.name for column in Job._meta.fields} & set(NAMES)
+    worst = jobs.annotate(margin=margin).order_by("margin", "id").only(*columns, *_OF_JOBS)
+    for job in worst[:MAX_JOBS]:
         sums = Sums()
-        sums.add(
-            {name: getattr(job, name) for name in NAMES if hasattr(job, name) and name != "calls"}
-        )
+        sums.add({name: getattr(job, name) for name in columns})
         sums.jobs, sums.failed_jobs = 1, int(job.status != Job.Status.COMPLETED)
         sums.calls = job.successful_calls + job.failed_calls
         sums.completion_tokens = job.total_tokens

@@ -66,7 +66,11 @@ def ends(*, start: date, end: date, group_by: str, rows: int) -> Ends:
 
 def active(*, start: date, end: date, group_by: str) -> int:
     """How many of them had a job or a call that ended in those days."""
-    return len(_amounts(start, end, group_by, Filters(), "margin").keys() - {None})
+    ranges = profit.open_ranges(start, end)
+    kept = profit.kept(start, end, ranges, group_by, Filters())
+    keys = set(kept.values_list(_KEYS[group_by], flat=True).distinct())
+    keys |= {row["key"] for row in profit.open_rows(start, end, ranges, group_by, Filters())}
+    return len(keys - {None})
 
 
 def _amounts(
