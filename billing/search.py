@@ -48,16 +48,20 @@ def of_kind(kind: str) -> Q:
 
 def entries_named(rows: QuerySet[Any], text: str) -> QuerySet[Any]:
     """Lines with that reference, about the job or call of that id, or of that account."""
-    name = text.strip()
-    references = [name, *(f"{subject}:{name.lower()}" for subject in _SUBJECTS)]
-    found = accounts(name)
-    about = Q(reference__in=references)
+    found, by_reference = accounts(text.strip()), about(text)
     # One by one: an OR over two indexes would read through neither.
     if not found:
-        return rows.filter(about)
-    has_reference = Entry.objects.order_by().filter(about).exists()
+        return rows.filter(by_reference)
     of_account = Q(account__in=found)
-    return rows.filter(about | of_account if has_reference else of_account)
+    if Entry.objects.order_by().filter(by_reference).exists():
+        return rows.filter(by_reference | of_account)
+    return rows.filter(of_account)
+
+
+def about(text: str) -> Q:
+    """Lines or holds with that reference, or about the job or call of that id."""
+    name = text.strip()
+    return Q(reference__in=[name, *(f"{subject}:{name.lower()}" for subject in _SUBJECTS)])
 
 
 def accounts(slug: str) -> Iterable[int]:

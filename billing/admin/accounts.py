@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.html import format_html_join
 from unfold.admin import TabularInline
 
-from billing import expiry, lots, runway
+from billing import expiry, lots, runway, search
 from billing.admin import wallet_pages
 from billing.admin.wallet_pages import reason_field
 from billing.models import Account, Entry, Grant, Hold, Loss, Lot
@@ -203,6 +203,13 @@ class HoldAdmin(ReadOnlyAdmin):
     list_filter = ("state",)
     list_select_related = ("account__team", "account__organization")
     search_fields = ("reference",)
+    search_help_text = "reference, id of a job or call"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        about = search.about(search_term)
+        return (queryset.filter(about) if search_term else queryset), False
 
     @admin.display
     def credits(self, hold: Hold) -> str:

@@ -435,7 +435,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='call',
-            index=models.Index(condition=models.Q(('latency_ms__gte', 10000)), fields=['-created_at', '-id'], name='call_slow'),
+            index=models.Index(condition=models.Q(('latency_ms__gte', 10000)), fields=['-created_at', '-id', 'latency_ms'], name='call_slow'),
         ),
         migrations.AddConstraint(
             model_name='call',

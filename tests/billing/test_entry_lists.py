@@ -97,6 +97,16 @@ def test_a_line_is_found_by_its_reference_and_by_its_call(vera: Client, job: Job
     assert kinds(vera, f"q={job.pk}x") == []
 
 
+def test_a_hold_is_found_by_its_call(vera: Client, job: Job) -> None:
+    call = job.calls.get()
+    assert call.hold is not None
+    for text in (call.hold.reference, str(call.pk)):
+        with CaptureQueriesContext(connection) as seen:
+            (hold,) = vera.get("/admin/billing/hold/", {"q": text}).context["cl"].result_list
+        assert hold == call.hold
+        assert not any("LIKE" in query["sql"] for query in seen)
+
+
 def test_what_a_filter_cannot_read_is_said_and_finds_nothing(vera: Client) -> None:
     for query in ("created_from=yesterday", "kind=odd", "account=%00"):
         answer = vera.get(f"{LEDGER}?{query}")
