@@ -19,6 +19,7 @@ from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 
 from jobs import profit
+from jobs.facts import JOB_TYPE
 from jobs.models import Call, CostDay
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.days import midnight
@@ -150,8 +151,8 @@ def costs_of(start: date, end: date) -> list[CostDay]:
             provider_cost_nano_usd__gt=0,
         )
         .order_by()
-        .annotate(day=TruncDate("finished_at", tzinfo=UTC))
-        .values_list("day", "alias_id", "job__job_type")
+        .annotate(day=TruncDate("finished_at", tzinfo=UTC), job_type=JOB_TYPE)
+        .values_list("day", "alias_id", "job_type")
         .annotate(Count("job", distinct=True), *(Sum(name) for name in NAMES[1:]))
     )
     return [

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
 
 from jobs.models import Call, CostLine, Job
@@ -139,11 +139,13 @@ def raw_rows(
         yield from _grouped(jobs, columns, _JOB_COLUMNS, _job_sums())
 
 
+# Looked up for each call: a join may read every job there is for the calls of a day.
+JOB_TYPE = Subquery(Job.objects.filter(pk=OuterRef("job_id")).order_by().values("job_type"))
 _CALL_COLUMNS = {
     "day": TruncDate("finished_at", tzinfo=UTC),
     "team": F("team_id"),
     "organization": F("team__organization_id"),
-    "job_type": F("job__job_type"),
+    "job_type": JOB_TYPE,
     "alias": F("alias_id"),
     "deployment": F("deployment_id"),
 }
