@@ -6,7 +6,7 @@ PORT ?= 8003
 # For chores that only look at the code: settings load, nothing of it is a real secret.
 CHECK_ENV := SAAS_READ_LOCAL_ENV=0 DATABASE_URL=sqlite:////tmp/saas-litellm-check.sqlite3 ALLOWED_HOSTS=localhost
 
-.PHONY: help run test check lock screenshots bench bench-supply bench-money
+.PHONY: help run test check lock screenshots bench bench-supply bench-money bench-pages
 help:  ## Show the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -58,3 +58,6 @@ bench-supply: $(VENV)/.dev  ## What limits, idempotency, cache and privacy add t
 bench-money: $(VENV)/.dev  ## Hold + settle pairs/s, and profit at a million calls (PostgreSQL)
 	@$(BIN)/python -m benchmarks.money
 	@$(BIN)/python -m benchmarks.profit
+
+bench-pages: $(VENV)/.dev  ## Every page's time and queries on the seeded database of DATABASE_URL
+	@$(BIN)/python -m benchmarks.pages

@@ -2,28 +2,36 @@
 
 Sold credits are a liability until they are drawn. Each draw earns its share of what was paid for
 its lot (promotional lots earn nothing); what expires is breakage; what a refund restores is owed
-again. Opening + sold − earned − breakage + refunded = closing, to the nano-USD.
+again. Opening + sold − earned − breakage + refunded = closing, to the nano-USD. Days that are over
+are read from ``RevenueDay``, the days since from the lines and draws themselves: both are exact.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, timedelta
+from typing import Any, Literal
 
-from django.db.models import Case, Sum, Value, When
-from django.db.models.functions import TruncMonth
+from django.db.models import Case, Max, Min, QuerySet, Sum, Value, When
+from django.db.models.functions import Trunc
 
 from billing import lots
-from billing.models import Draw, Entry, Grant
+from billing.models import Draw, Entry, Grant, RevenueDay
+from saas_litellm.base import clock
+from saas_litellm.base.days import in_days
 from saas_litellm.base.money import from_nano
 
 RECONCILES = (
     "closing = opening + sold - earned - breakage + refunded. charged_at_plan_rates is the profit"
     " report's revenue; it differs from earned by what promotional credits and discounts paid for."
 )
+
+# What was written before midnight has committed by then.
+SETTLED_AFTER = timedelta(hours=1)
+DAYS_AT_ONCE = 60
+_SUMS = tuple(field.name for field in RevenueDay._meta.fields if field.name != "day")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,14 +65,40 @@ class Month:
         return shown
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """Which lines and draws: of which days (the last included) and accounts; None: any."""
+
+    first: date | None = None
+    last: date | None = None
+    accounts: list[int] | None = None
+
+    def of(self, rows: QuerySet[Any], *, at: str, account: str) -> QuerySet[Any]:
+        rows = rows.filter(in_days(at, self.first, self.last)).order_by()
+        return rows if self.accounts is None else rows.filter(**{f"{account}__in": self.accounts})
+
+
+# A day or the first day of a month, which sum, and an amount to add to it.
+_Addend = tuple[date, str, int]
+_Unit = Literal["day", "month"]
+
+
 def deferred(*, account_ids: Iterable[int] | None = None) -> list[Month]:
     """Every month from the first grant to now, in order; of some accounts only if given."""
     chosen = None if account_ids is None else list(account_ids)
     lots.fold_all(chosen)
     months: dict[str, Month] = defaultdict(lambda: Month(month=""))
-    _add_grants(months, chosen)
-    _add_draws(months, chosen)
-    _add_charges(months, chosen)
+    last_kept = None
+    if chosen is None:
+        last_kept = _last_kept()
+        for kept in RevenueDay.objects.all():
+            for name in _SUMS:
+                # A month without a line has no row.
+                if amount := getattr(kept, name):
+                    _add(months[_name(kept.day)], name, amount)
+    since = last_kept + timedelta(days=1) if last_kept else None
+    for first, name, amount in _addends("month", _Span(first=since, accounts=chosen)):
+        _add(months[_name(first)], name, amount)
     ordered = []
     closing = 0
     for name in sorted(months):
@@ -82,55 +116,119 @@ def header() -> list[str]:
     return list(Month(month="").as_json())
 
 
-def _add_grants(months: dict[str, Month], accounts: list[int] | None) -> None:
-    grants = Grant.objects.exclude(kind=Grant.Kind.REFUND).order_by()
-    if accounts is not None:
-        grants = grants.filter(entry__account__in=accounts)
-    rows = (
-        grants.annotate(
-            month=TruncMonth("entry__created_at", tzinfo=UTC),
-            is_paid=Case(When(paid_nano_usd__gt=0, then=Value(True)), default=Value(False)),
-        )
-        .values_list("month", "is_paid")
-        .annotate(paid=Sum("paid_nano_usd"), amount=Sum("entry__amount_nanocredits"))
-    )
-    for at, is_paid, paid, amount in rows:
-        month = months[_month(at)]
-        month.sold_nano_usd += paid
-        month.sold_nanocredits += amount if is_paid else 0
-        month.promotional_nanocredits += 0 if is_paid else amount
+def keep_due() -> int:
+    """Keep the sums of days that are over and not kept yet, oldest first; returns of how many."""
+    last_kept = _last_kept()
+    first = last_kept + timedelta(days=1) if last_kept else _first_day()
+    over = (clock.now() - SETTLED_AFTER).date() - timedelta(days=1)
+    if first is None or first > over:
+        return 0
+    # A day's draws are all there once the lines of every account are folded.
+    lots.fold_all()
+    last = min(over, first + timedelta(days=DAYS_AT_ONCE - 1))
+    days = _summed(first, last)
+    # Another worker that was faster has come to the same sums.
+    RevenueDay.objects.bulk_create(days, ignore_conflicts=True)
+    return len(days)
 
 
-def _add_draws(months: dict[str, Month], accounts: list[int] | None) -> None:
-    draws = Draw.objects.exclude(kind=Draw.Kind.TRANSFER).order_by()
-    if accounts is not None:
-        draws = draws.filter(lot__account__in=accounts)
-    rows = (
-        draws.annotate(month=TruncMonth("at", tzinfo=UTC))
-        .values_list("month", "kind")
-        .annotate(paid=Sum("paid_nano_usd"), amount=Sum("amount_nanocredits"))
+def forget() -> None:
+    """Keep no day: for when a history was written after the fact. Reports stay exact, and slower."""
+    RevenueDay.objects.all().delete()
+
+
+def rebuild() -> int:
+    """Keep every day anew; returns how many."""
+    forget()
+    kept = 0
+    while more := keep_due():
+        kept += more
+    return kept
+
+
+def compare() -> list[str]:
+    """Every difference between the kept sums and the lines and draws; none if all is well."""
+    kept = {day.day: day for day in RevenueDay.objects.all()}
+    if not kept:
+        return []
+    return [
+        f"{fresh.day}: {name} is {getattr(kept[fresh.day], name)}, should be {getattr(fresh, name)}"
+        for fresh in _summed(min(kept), max(kept))
+        for name in _SUMS
+        if getattr(kept[fresh.day], name) != getattr(fresh, name)
+    ]
+
+
+def _last_kept() -> date | None:
+    newest: date | None = RevenueDay.objects.aggregate(day=Max("day"))["day"]
+    return newest
+
+
+def _first_day() -> date | None:
+    oldest = Entry.objects.aggregate(at=Min("created_at"))["at"]
+    return oldest.astimezone(UTC).date() if oldest else None
+
+
+def _summed(first: date, last: date) -> list[RevenueDay]:
+    """Days without a line too, so that what is kept has no gaps."""
+    days = {
+        day: RevenueDay(day=day)
+        for day in (first + timedelta(days=n) for n in range((last - first).days + 1))
+    }
+    for day, name, amount in _addends("day", _Span(first=first, last=last)):
+        _add(days[day], name, amount)
+    return list(days.values())
+
+
+def _add(sums: Month | RevenueDay, name: str, amount: int) -> None:
+    setattr(sums, name, getattr(sums, name) + amount)
+
+
+def _addends(unit: _Unit, span: _Span) -> Iterator[_Addend]:
+    yield from _of_grants(unit, span)
+    yield from _of_draws(unit, span)
+    charges = span.of(
+        Entry.objects.filter(price_nano_usd__isnull=False), at="created_at", account="account"
     )
-    for at, kind, paid, amount in rows:
-        month = months[_month(at)]
+    for at, total in _by(unit, charges, "created_at").annotate(Sum("price_nano_usd")):
+        yield at.date(), "charged_at_plan_rates_nano_usd", total
+
+
+def _of_grants(unit: _Unit, span: _Span) -> Iterator[_Addend]:
+    grants = span.of(
+        Grant.objects.exclude(kind=Grant.Kind.REFUND),
+        at="entry__created_at",
+        account="entry__account",
+    )
+    is_paid = Case(When(paid_nano_usd__gt=0, then=Value(True)), default=Value(False))
+    rows = _by(unit, grants.annotate(is_paid=is_paid), "entry__created_at", "is_paid")
+    for at, paid_for, paid, amount in rows.annotate(
+        Sum("paid_nano_usd"), Sum("entry__amount_nanocredits")
+    ):
+        yield at.date(), "sold_nano_usd", paid
+        yield at.date(), "sold_nanocredits" if paid_for else "promotional_nanocredits", amount
+
+
+def _of_draws(unit: _Unit, span: _Span) -> Iterator[_Addend]:
+    draws = span.of(Draw.objects.exclude(kind=Draw.Kind.TRANSFER), at="at", account="lot__account")
+    rows = _by(unit, draws, "at", "kind")
+    for at, kind, paid, amount in rows.annotate(Sum("paid_nano_usd"), Sum("amount_nanocredits")):
         if kind == Draw.Kind.EXPIRY:
-            month.breakage_nano_usd += paid
-            month.expired_nanocredits += amount
+            yield at.date(), "breakage_nano_usd", paid
+            yield at.date(), "expired_nanocredits", amount
         elif kind == Draw.Kind.REFUND:
-            month.refunded_nano_usd -= paid
-            month.refunded_nanocredits -= amount
+            yield at.date(), "refunded_nano_usd", -paid
+            yield at.date(), "refunded_nanocredits", -amount
         else:
-            month.earned_nano_usd += paid
-            month.consumed_nanocredits += amount
+            yield at.date(), "earned_nano_usd", paid
+            yield at.date(), "consumed_nanocredits", amount
 
 
-def _add_charges(months: dict[str, Month], accounts: list[int] | None) -> None:
-    entries = Entry.objects.filter(price_nano_usd__isnull=False).order_by()
-    if accounts is not None:
-        entries = entries.filter(account__in=accounts)
-    days = entries.values_list("created_at__year", "created_at__month")
-    for year, month, total in days.annotate(Sum("price_nano_usd")):
-        months[f"{year:04}-{month:02}"].charged_at_plan_rates_nano_usd += int(total or 0)
+def _by(unit: _Unit, rows: QuerySet[Any], at: str, *columns: str) -> QuerySet[Any, Any]:
+    """Rows to sum, by the day or month (UTC) of a moment and by other columns."""
+    begins: QuerySet[Any, Any] = rows.annotate(begins=Trunc(at, unit, tzinfo=UTC))
+    return begins.values_list("begins", *columns)
 
 
-def _month(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m}"
+def _name(day: date) -> str:
+    return f"{day:%Y-%m}"

@@ -1,30 +1,47 @@
 """Cost drift: the same work costs more per job than it used to, and why.
 
-The last week of an alias and job type is held against the four weeks before it. The change per
+The last week of an alias and job type, today included, is held against the four weeks before it, in
+whole UTC days: those that are over are kept (``CostDay``), and a job that ran into a second day
+counts in both. The change per
 job splits exactly: what the new prices make of the week's tokens (price), what a changed share of
 cached input makes (cache), and what more or fewer tokens make (tokens).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Sum
+from django.db.models.functions import TruncDate
 
-from jobs.models import Call
+from jobs import profit
+from jobs.facts import JOB_TYPE
+from jobs.models import Call, CostDay
 from saas_litellm.base import alarms, clock
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import FEMTO_PER_NANO, divide_half_even, from_nano
+from teams.models import Alias
 from teams.prices import UnitPrices
 
 RECENT = timedelta(days=7)
 BASELINE = timedelta(days=28)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Of CostDay; in the order of Window.
+NAMES = (
+    "jobs",
+    "provider_cost_nano_usd",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """Sums over calls that had a cost: jobs they were in, nano-USD, tokens."""
 
@@ -68,16 +85,19 @@ class Drift:
 
 def find(*, now: datetime | None = None, least_jobs: int = 20, percent: int = 20) -> list[Drift]:
     """Aliases and job types whose cost per job moved by ``percent`` or more, the dearest first."""
-    until = now or clock.now()
-    recent = dict(_windows(until - RECENT, until))
-    baseline = dict(_windows(until - RECENT - BASELINE, until - RECENT))
+    end = (now or clock.now()).date() + timedelta(days=1)
+    recent = _windows(end - RECENT, end)
+    baseline = _windows(end - RECENT - BASELINE, end - RECENT)
+    names = dict(Alias.objects.values_list("pk", "name"))
     drifts = []
     for key, after in recent.items():
         before = baseline.get(key)
         if before is None or min(before.jobs, after.jobs) < least_jobs or before.cost == 0:
             continue
-        prices = _last_prices(*key, until=until - RECENT)
-        drift = compare(alias=key[1], job_type=key[2], before=before, after=after, prices=prices)
+        prices = _last_prices(*key, until=end - RECENT)
+        drift = compare(
+            alias=names[key[0]], job_type=key[1], before=before, after=after, prices=prices
+        )
         if abs(drift.percent) >= percent:
             drifts.append(drift)
     return sorted(drifts, key=lambda drift: drift.before - drift.after)
@@ -122,34 +142,52 @@ def sound() -> int:
     return len(dearer)
 
 
-def _windows(start: datetime, end: datetime) -> Iterator[tuple[tuple[int, str, str], Window]]:
+def costs_of(start: date, end: date) -> list[CostDay]:
+    """From the calls themselves, from ``start`` up to but not including ``end``: not saved."""
     rows = (
         Call.objects.filter(
-            finished_at__gte=start, finished_at__lt=end, provider_cost_nano_usd__gt=0
+            finished_at__gte=midnight(start),
+            finished_at__lt=midnight(end),
+            provider_cost_nano_usd__gt=0,
         )
         .order_by()
-        .values_list("alias_id", "alias__name", "job__job_type")
-        .annotate(
-            Count("job", distinct=True),
-            Sum("provider_cost_nano_usd"),
-            Sum("prompt_tokens"),
-            Sum("cached_tokens"),
-            Sum("completion_tokens"),
-        )
+        .annotate(day=TruncDate("finished_at", tzinfo=UTC), job_type=JOB_TYPE)
+        .values_list("day", "alias_id", "job_type")
+        .annotate(Count("job", distinct=True), *(Sum(name) for name in NAMES[1:]))
     )
-    for alias_id, alias, job_type, jobs, cost, prompt, cached, completion in rows:
-        yield (
-            (alias_id, alias, job_type),
-            Window(jobs=jobs, cost=cost, prompt=prompt, cached=cached, completion=completion),
+    return [
+        CostDay(
+            day=day, alias_id=alias_id, job_type=job_type, **dict(zip(NAMES, sums, strict=True))
         )
+        for day, alias_id, job_type, *sums in rows
+    ]
 
 
-def _last_prices(alias_id: int, alias: str, job_type: str, *, until: datetime) -> UnitPrices:
-    calls = Call.objects.filter(
-        alias=alias_id, job__job_type=job_type, finished_at__lt=until, provider_cost_nano_usd__gt=0
+def _windows(start: date, end: date) -> dict[tuple[int, str], Window]:
+    """By alias and job type; days that changed since they were summed are read from the calls."""
+    open_ranges = profit.open_ranges(start, end)
+    kept = CostDay.objects.filter(day__gte=start, day__lt=end)
+    for begins, ends in open_ranges:
+        kept = kept.exclude(day__gte=begins, day__lt=ends)
+    sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0] * len(NAMES))
+    for cost in [*kept, *(cost for span in open_ranges for cost in costs_of(*span))]:
+        row = sums[cost.alias_id, cost.job_type]
+        row[:] = [total + getattr(cost, name) for total, name in zip(row, NAMES, strict=True)]
+    return {key: Window(*row) for key, row in sums.items()}
+
+
+def _last_prices(alias_id: int, job_type: str, *, until: date) -> UnitPrices:
+    call = (
+        Call.objects.filter(
+            alias=alias_id,
+            job__job_type=job_type,
+            finished_at__lt=midnight(until),
+            provider_cost_nano_usd__gt=0,
+        )
+        .order_by("-finished_at", "pk")
+        .first()
     )
-    newest = calls.aggregate(at=Max("finished_at"))["at"]
-    call = calls.filter(finished_at=newest).order_by("pk")[0]
+    assert call is not None, "the baseline has such a call"
     return UnitPrices.from_json(call.unit_prices)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
 
 from jobs.models import Call, CostLine, Job
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import from_nano
 
 
@@ -95,7 +96,10 @@ FAILED_CALL = ~Q(status=Call.Status.SETTLED) | ~Q(error_code="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which work; None: any. Rows without what is filtered by are left out."""
+    """Which work; None: any. Rows without what is filtered by are left out.
+
+    ``team_ids`` and ``organization_ids`` are keys of rows, as reports group by them.
+    """
 
     team: str | None = None
     organization: str | None = None
@@ -103,6 +107,13 @@ class Filters:
     alias: str | None = None
     deployment: int | None = None
     job_id: UUID | None = None
+    team_ids: frozenset[int] | None = None
+    organization_ids: frozenset[int] | None = None
+
+    @property
+    def is_of_all_teams(self) -> bool:
+        owners = (self.team, self.organization, self.team_ids, self.organization_ids)
+        return all(owner is None for owner in owners)
 
 
 def raw_rows(
@@ -110,10 +121,9 @@ def raw_rows(
 ) -> Iterator[dict[str, Any]]:
     """Sums over the work itself, grouped by columns of ProfitDay (``day`` and dimensions)."""
     begins, ends = midnight(start), midnight(end)
-    if filters.job_id is None and not any(
-        (filters.alias, filters.deployment, filters.job_type, filters.team, filters.organization)
-    ):
-        yield from _corrections(start, end, columns)
+    narrowed = (filters.alias, filters.deployment, filters.job_type, filters.job_id)
+    if filters.is_of_all_teams and not any(narrowed):
+        yield from corrections(start, end, columns)
     calls = filtered(
         Call.objects.filter(finished_at__gte=begins, finished_at__lt=ends), filters, prefix="job__"
     )
@@ -129,11 +139,13 @@ def raw_rows(
         yield from _grouped(jobs, columns, _JOB_COLUMNS, _job_sums())
 
 
+# Looked up for each call: a join may read every job there is for the calls of a day.
+JOB_TYPE = Subquery(Job.objects.filter(pk=OuterRef("job_id")).order_by().values("job_type"))
 _CALL_COLUMNS = {
     "day": TruncDate("finished_at", tzinfo=UTC),
     "team": F("team_id"),
     "organization": F("team__organization_id"),
-    "job_type": F("job__job_type"),
+    "job_type": JOB_TYPE,
     "alias": F("alias_id"),
     "deployment": F("deployment_id"),
 }
@@ -188,7 +200,8 @@ def _grouped(
         }
 
 
-def _corrections(start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def corrections(start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """What no call explains, by day."""
     lines = CostLine.objects.filter(call=None, day__gte=start, day__lt=end).order_by()
     empty = {**dict.fromkeys(columns), "job_type": ""}
     for day, cost in lines.values_list("day").annotate(Sum("amount_nano_usd")):
@@ -200,12 +213,12 @@ def filtered(rows: QuerySet[Any], filters: Filters, *, prefix: str) -> QuerySet[
         rows = rows.filter(team__slug=filters.team)
     if filters.organization is not None:
         rows = rows.filter(team__organization__slug=filters.organization)
+    if filters.team_ids is not None:
+        rows = rows.filter(team__in=filters.team_ids)
+    if filters.organization_ids is not None:
+        rows = rows.filter(team__organization__in=filters.organization_ids)
     if filters.job_type is not None:
         rows = rows.filter(**{f"{prefix}job_type": filters.job_type})
     if filters.job_id is not None:
         rows = rows.filter(**{f"{prefix}pk" if prefix else "pk": filters.job_id})
     return rows
-
-
-def midnight(day: date) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=UTC)

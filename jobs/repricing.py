@@ -265,10 +265,10 @@ def summarize(repriced: Iterable[Repriced]) -> tuple[Summary, dict[str, Summary]
 
 def with_calls(jobs: QuerySet[Job]) -> Iterator[Job]:
     """Jobs in the order they closed, each with its calls in the order they ended."""
-    ended = Call.objects.select_related("alias").order_by("finished_at", "id")
+    # Prefetched: a team or an alias that thousands of rows share is made once.
+    ended = Call.objects.prefetch_related("alias").order_by("finished_at", "id")
     found: Iterator[Job] = (
-        jobs.select_related("team")
-        .prefetch_related(Prefetch("calls", queryset=ended))
+        jobs.prefetch_related("team", Prefetch("calls", queryset=ended))
         .order_by("closed_at", "id")
         .iterator(chunk_size=500)
     )

@@ -8,22 +8,27 @@ anew. ``compare`` proves the kept rows against the work.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Max, Min
 
-from jobs import facts, profit
+from jobs import drift, facts, profit
 from jobs.facts import NAMES, Filters
-from jobs.models import Call, CostLine, Job, ProfitDay, RollupDay
+from jobs.models import Call, CostDay, CostLine, Job, PlatformDay, ProfitDay, RollupDay
+from jobs.models.books import DaySums
 from saas_litellm.base import clock
 
 # What ended before midnight has committed by then.
 SETTLED_AFTER = timedelta(hours=1)
 DAYS_AT_ONCE = 60
 _DIMENSIONS = ("team", "job_type", "alias", "deployment")
+_COLUMNS = ("team_id", "job_type", "alias_id", "deployment_id")
+Columns = tuple[str, ...]
+# Sums by the values of some columns.
+Work = dict[tuple[Any, ...], dict[str, int]]
 
 
 def mark_dirty(days: Iterable[date]) -> None:
@@ -45,14 +50,18 @@ def roll(day: date) -> None:
         mark_dirty([day])
         # The lock: whoever marks this day dirty from here on waits, and is not lost.
         RollupDay.objects.filter(day=day).update(is_dirty=False, rolled_at=clock.now())
-        ProfitDay.objects.filter(day=day).delete()
-        ProfitDay.objects.bulk_create(
-            [
-                ProfitDay(day=day, **dict(zip(_COLUMNS, key, strict=True)), **sums)
-                for key, sums in _sums_of(day).items()
-            ],
-            batch_size=500,
-        )
+        by_team = _sums_of(day)
+        for model, columns, work in _kept_as(by_team):
+            model._default_manager.filter(day=day).delete()
+            model._default_manager.bulk_create(
+                [
+                    model(day=day, **dict(zip(columns, key, strict=True)), **sums)
+                    for key, sums in work.items()
+                ],
+                batch_size=500,
+            )
+        CostDay.objects.filter(day=day).delete()
+        CostDay.objects.bulk_create(drift.costs_of(day, day + timedelta(days=1)))
 
 
 def roll_due() -> int:
@@ -81,25 +90,52 @@ def rebuild() -> int:
 
 def compare() -> list[str]:
     """Every difference between the kept rows and the work; none if all is well."""
-    differences = []
+    differences: list[str] = []
     for day in RollupDay.objects.filter(is_dirty=False).values_list("day", flat=True):
-        work, kept = _sums_of(day), _kept(day)
-        for key in work.keys() | kept.keys():
-            expected, found = work.get(key, {}), kept.get(key, {})
-            differences += [
-                f"{day} {dict(zip(_DIMENSIONS, key, strict=True))}: {name} is"
-                f" {found.get(name, 0)}, should be {expected.get(name, 0)}"
-                for name in NAMES
-                if expected.get(name, 0) != found.get(name, 0)
-            ]
+        work = _sums_of(day)
+        for model, columns, sums in _kept_as(work):
+            differences += _differences(day, columns, sums, _kept(model, columns, day))
+        if sorted(map(_facts, CostDay.objects.filter(day=day))) != sorted(
+            map(_facts, drift.costs_of(day, day + timedelta(days=1)))
+        ):
+            differences.append(f"{day}: the kept costs by alias and job type are not the calls'")
     return differences
 
 
-_COLUMNS = ("team_id", "job_type", "alias_id", "deployment_id")
+def _differences(day: date, columns: Columns, work: Work, kept: Work) -> Iterator[str]:
+    for key in work.keys() | kept.keys():
+        expected, found = work.get(key, {}), kept.get(key, {})
+        for name in NAMES:
+            if expected.get(name, 0) != found.get(name, 0):
+                yield (
+                    f"{day} {dict(zip(columns, key, strict=True))}: {name} is"
+                    f" {found.get(name, 0)}, should be {expected.get(name, 0)}"
+                )
 
 
-def _sums_of(day: date) -> dict[tuple[Any, ...], dict[str, int]]:
-    sums: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(NAMES, 0))
+def _kept_as(by_team: Work) -> list[tuple[type[DaySums], Columns, Work]]:
+    """The tables that keep a day's sums, each with the columns of its keys."""
+    return [
+        (ProfitDay, _COLUMNS, by_team),
+        (PlatformDay, _COLUMNS[1:], _together(by_team)),
+    ]
+
+
+def _together(by_team: Work) -> Work:
+    """The same without the team, which is the first of a key."""
+    together: Work = defaultdict(lambda: dict.fromkeys(NAMES, 0))
+    for (_, *key), sums in by_team.items():
+        for name in NAMES:
+            together[tuple(key)][name] += sums[name]
+    return together
+
+
+def _facts(cost: CostDay) -> tuple[Any, ...]:
+    return tuple(getattr(cost, name) for name in ("alias_id", "job_type", *drift.NAMES))
+
+
+def _sums_of(day: date) -> Work:
+    sums: Work = defaultdict(lambda: dict.fromkeys(NAMES, 0))
     for row in facts.raw_rows(day, day + timedelta(days=1), _DIMENSIONS, Filters()):
         key = tuple(row[name] for name in _DIMENSIONS)
         for name in NAMES:
@@ -107,10 +143,10 @@ def _sums_of(day: date) -> dict[tuple[Any, ...], dict[str, int]]:
     return sums
 
 
-def _kept(day: date) -> dict[tuple[Any, ...], dict[str, int]]:
-    kept: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(NAMES, 0))
-    for row in ProfitDay.objects.filter(day=day).values(*_COLUMNS, *NAMES):
-        key = tuple(row[name] for name in _COLUMNS)
+def _kept(model: type[DaySums], columns: Columns, day: date) -> Work:
+    kept: Work = defaultdict(lambda: dict.fromkeys(NAMES, 0))
+    for row in model._default_manager.filter(day=day).values(*columns, *NAMES):
+        key = tuple(row[name] for name in columns)
         for name in NAMES:
             kept[key][name] += row[name]
     return kept

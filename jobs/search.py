@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +18,9 @@ from django.db import connection, connections
 from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTransform
 
-from jobs.facts import midnight
 from jobs.models import Call, Job
 from jobs.models.work import LOSING, SLOW_MS
+from saas_litellm.base.days import in_days
 from teams.models import Alias, Team
 
 OPEN = "open"
@@ -64,8 +64,8 @@ class CallsAsked:
 
 def jobs(rows: QuerySet[Job], asked: JobsAsked) -> QuerySet[Job]:
     """Those that are as asked; a team that does not exist has none."""
-    rows = rows.filter(_days("created_at", asked.created_from, asked.created_to))
-    rows = rows.filter(_days("closed_at", asked.closed_from, asked.closed_to))
+    rows = rows.filter(in_days("created_at", asked.created_from, asked.created_to))
+    rows = rows.filter(in_days("closed_at", asked.closed_from, asked.closed_to))
     if asked.status == OPEN:
         rows = rows.filter(Q(status__in=Job.OPEN) & ~Q(status=Job.Status.COMPLETED))
     elif asked.status:
@@ -87,7 +87,7 @@ def jobs(rows: QuerySet[Job], asked: JobsAsked) -> QuerySet[Job]:
 
 def calls(rows: QuerySet[Call], asked: CallsAsked) -> QuerySet[Call]:
     """Those that are as asked."""
-    rows = rows.filter(_days("created_at", asked.created_from, asked.created_to))
+    rows = rows.filter(in_days("created_at", asked.created_from, asked.created_to))
     if asked.job:
         rows = rows.filter(job=asked.job)
     if asked.team:
@@ -154,15 +154,6 @@ def _usual(column: str, value: str, *, usual: str = "") -> Q:
     """Equal to ``value``; all but the usual value are in a partial index."""
     condition = Q(**{column: value})
     return condition if value == usual else condition & ~Q(**{column: usual})
-
-
-def _days(column: str, first: date | None, last: date | None) -> Q:
-    condition = Q()
-    if first is not None:
-        condition &= Q(**{f"{column}__gte": midnight(first)})
-    if last is not None:
-        condition &= Q(**{f"{column}__lt": midnight(last + timedelta(days=1))})
-    return condition
 
 
 def _with_metadata(rows: QuerySet[Job], text: str) -> QuerySet[Job]:

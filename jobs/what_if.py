@@ -21,7 +21,7 @@ from jobs.models import Job
 from jobs.repricing import Repriced, Summary
 from teams.models import Team
 
-MOST_JOBS = 3000
+MOST_JOBS = 1000
 _Key = TypeVar("_Key")
 
 

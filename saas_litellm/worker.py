@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from billing import budgets, expiry, lots, minimums, recurring, runway, thresholds
+from billing import budgets, expiry, lots, minimums, recurring, revenue, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
 from saas_litellm import verification
 from saas_litellm.base import clock, idempotency
@@ -35,6 +35,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
     "budgets reached": budgets.alert,
     "old payloads": payloads.purge,
     "days of profit": rollups.roll_due,
+    "days of revenue": revenue.keep_due,
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {

@@ -1,5 +1,5 @@
 """The money in the admin: wallets and their ledger, price plans, budgets and schedules."""
 
-from billing.admin import accounts, limits, plans
+from billing.admin import accounts, entries, limits, plans
 
-__all__ = ["accounts", "limits", "plans"]
+__all__ = ["accounts", "entries", "limits", "plans"]

@@ -116,14 +116,14 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('grant', 'Grant'), ('charge', 'Charge'), ('refund', 'Refund'), ('adjustment', 'Adjustment'), ('expiry', 'Expiry')], max_length=10)),
                 ('amount_nanocredits', models.BigIntegerField(help_text='Signed: charges are negative.')),
                 ('balance_after_nanocredits', models.BigIntegerField()),
-                ('reference', models.CharField(db_index=True, max_length=100)),
+                ('reference', models.CharField(max_length=100)),
                 ('reason', models.CharField(blank=True, max_length=500)),
                 ('actor', models.CharField(max_length=200)),
                 ('idempotency_key', models.CharField(max_length=200)),
                 ('price_nano_usd', models.BigIntegerField(blank=True, help_text="A charge's value at its plan version's rate; what a refund takes back is negative.", null=True)),
                 ('labels', models.JSONField(blank=True, default=dict)),
                 ('created_at', models.DateTimeField()),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.account')),
+                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.account')),
                 ('corrects', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to='billing.entry')),
                 ('plan_version', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to='billing.planversion')),
             ],
@@ -454,7 +454,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='entry',
-            index=models.Index(fields=['account', '-id'], name='entry_statement'),
+            index=models.Index(fields=['account', '-id', 'created_at', 'amount_nanocredits'], name='entry_statement'),
         ),
         migrations.AddIndex(
             model_name='entry',
@@ -572,10 +572,6 @@ class Migration(migrations.Migration):
             model_name='lot',
             constraint=models.CheckConstraint(condition=models.Q(('amount_nanocredits__gt', 0), ('amount_nanocredits__lte', 4000000000000000000), ('remaining_nanocredits__gte', 0), ('remaining_nanocredits__lte', models.F('amount_nanocredits'))), name='lot_remaining_within_amount'),
         ),
-        migrations.AddIndex(
-            model_name='draw',
-            index=models.Index(fields=['at'], name='draw_month'),
-        ),
         migrations.AddConstraint(
             model_name='draw',
             constraint=models.CheckConstraint(condition=models.Q(('amount_nanocredits', 0), _negated=True), name='draw_not_zero'),
@@ -597,6 +593,42 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='budget',
             constraint=models.CheckConstraint(condition=models.Q(('is_by_team', False), models.Q(('is_hard', False), ('team__isnull', False)), _connector='OR'), name='budget_by_team_is_soft'),
+        ),
+        migrations.CreateModel(
+            name='RevenueDay',
+            fields=[
+                ('day', models.DateField(primary_key=True, serialize=False)),
+                ('sold_nano_usd', models.BigIntegerField(default=0)),
+                ('earned_nano_usd', models.BigIntegerField(default=0)),
+                ('breakage_nano_usd', models.BigIntegerField(default=0)),
+                ('refunded_nano_usd', models.BigIntegerField(default=0)),
+                ('sold_nanocredits', models.BigIntegerField(default=0)),
+                ('promotional_nanocredits', models.BigIntegerField(default=0)),
+                ('consumed_nanocredits', models.BigIntegerField(default=0)),
+                ('expired_nanocredits', models.BigIntegerField(default=0)),
+                ('refunded_nanocredits', models.BigIntegerField(default=0)),
+                ('charged_at_plan_rates_nano_usd', models.BigIntegerField(default=0)),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='draw',
+            index=models.Index(fields=['-at', '-id'], name='draw_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='draw',
+            index=models.Index(condition=models.Q(('kind', 'charge'), _negated=True), fields=['kind', '-at', '-id'], name='draw_of_kind'),
+        ),
+        migrations.AddIndex(
+            model_name='entry',
+            index=models.Index(fields=['reference'], name='entry_reference'),
+        ),
+        migrations.AddIndex(
+            model_name='entry',
+            index=models.Index(fields=['-created_at', '-id'], name='entry_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='entry',
+            index=models.Index(condition=models.Q(('kind', 'charge'), _negated=True), fields=['kind', '-id'], name='entry_of_kind'),
         ),
         append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss"),
     ]

@@ -9,7 +9,8 @@ organization may spend in a period, in the same transaction. A *lot* is what is 
 active it is immutable.
 
 Only ``billing/ledger.py`` writes Account, Entry, Grant and Hold; ``billing/budgets.py`` writes
-BudgetPeriod, ``billing/lots.py`` Lot, Draw and Fold. Amounts are integers: nanocredits (10^-9
+BudgetPeriod, ``billing/lots.py`` Lot, Draw and Fold, ``billing/revenue.py``
+RevenueDay. Amounts are integers: nanocredits (10^-9
 credit) or nano-USD.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from billing.models.accounts import Account, BalanceThreshold, Hold, Pace, RecurringGrant
 from billing.models.budgets import Budget, BudgetPeriod
-from billing.models.entries import Draw, Entry, Fold, Grant, Loss, Lot
+from billing.models.entries import Draw, Entry, Fold, Grant, Loss, Lot, RevenueDay
 from billing.models.plans import (
     CallRule,
     JobRule,
@@ -49,6 +50,7 @@ __all__ = [
     "PlanVersion",
     "PricePlan",
     "RecurringGrant",
+    "RevenueDay",
     "Rule",
     "UsageCounter",
 ]

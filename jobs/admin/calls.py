@@ -15,7 +15,7 @@ from unfold.admin import TabularInline
 from jobs import payloads, refunds, search
 from jobs.admin import pages
 from jobs.admin.filters import CallFilter
-from jobs.admin.lists import LongList, RefundForm, id_of, page_of
+from jobs.admin.lists import RefundForm, id_of, page_of
 from jobs.models import Attempt, Call, CostLine, Payload
 from saas_litellm.base import shown
 from saas_litellm.base.admin import (
@@ -26,6 +26,7 @@ from saas_litellm.base.admin import (
     object_page,
     permitted,
 )
+from saas_litellm.base.lists import LongList
 from teams import operators
 
 

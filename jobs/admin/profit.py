@@ -19,8 +19,8 @@ from unfold.widgets import (
 )
 
 from billing import revenue
-from jobs import drift, links, profit, shadows
-from jobs.admin.tables import Table, TablePage
+from jobs import drift, links, profit, rankings, shadows
+from jobs.admin.tables import ROWS, Table, TablePage
 from jobs.models import ProfitDay, Quote, RollupDay, Shadow, ShadowDay
 from saas_litellm.base import clock
 from saas_litellm.base.admin import (
@@ -114,43 +114,57 @@ class ProfitAdmin(TablePage):
             empty="No cost per job has moved.",
         )
 
-    def table(self, given: dict[str, Any]) -> Table:
-        names = ("team", "organization", "job_type", "alias")
-        found = profit.report(
-            start=given["start"],
-            end=given["end"],
-            group_by=given["group_by"],
-            filters=profit.Filters(**{name: given[name] or None for name in names}),
-        )
+    def table(self, given: dict[str, Any], *, number: int | None) -> Table:
+        group_by = given["group_by"]
+        found, count = _reported(given, number)
         named = [*found.rows, ("total", found.total)] if found.rows else []
-        records = [{given["group_by"]: key, **sums.as_json()} for key, sums in named]
-        shown = (
-            "jobs",
-            "failed_jobs",
-            "calls",
-            "failed_calls",
-            "total_tokens",
-            "credits_charged",
-            "revenue_usd",
-            "provider_cost_usd",
-            "margin_usd",
-            "margin_percent",
-            "credits_overrun",
-        )
+        records = [{group_by: key, **sums.as_json()} for key, sums in named]
         rows = []
         for record in records:
             led_to = links.of_row(
-                given["group_by"],
-                str(record[given["group_by"]]),
+                group_by,
+                str(record[group_by]),
                 start=given["start"],
                 end=given["end"],
                 team=given["team"],
                 job_type=given["job_type"],
             )
-            values = ["–" if record[name] is None else record[name] for name in shown]
+            values = ["–" if record[name] is None else record[name] for name in _SHOWN]
             rows.append([led_to.named(), *values, led_to.losing_named()])
-        columns = [given["group_by"], *(name.replace("_", " ") for name in shown), "at a loss"]
-        return columns, rows, records, ""
+        columns = [group_by, *(name.replace("_", " ") for name in _SHOWN), "at a loss"]
+        return Table(columns=columns, rows=rows, records=records, count=count)
+
+
+_SHOWN = (
+    "jobs",
+    "failed_jobs",
+    "calls",
+    "failed_calls",
+    "total_tokens",
+    "credits_charged",
+    "revenue_usd",
+    "provider_cost_usd",
+    "margin_usd",
+    "margin_percent",
+    "credits_overrun",
+)
+
+
+def _reported(given: dict[str, Any], number: int | None) -> tuple[profit.Report, int]:
+    """A page of the report that is asked for, or all of it, and how many rows it has."""
+    filters = profit.Filters(
+        **{name: given[name] or None for name in ("team", "organization", "job_type", "alias")}
+    )
+    start, end, group_by = (given[name] for name in ("start", "end", "group_by"))
+    if number is not None and group_by in rankings.GROUPS:
+        return rankings.page(
+            start=start, end=end, group_by=group_by, filters=filters, number=number, rows=ROWS
+        )
+    found = profit.report(start=start, end=end, group_by=group_by, filters=filters)
+    count = len(found.rows)
+    if number is not None:
+        found.rows = found.rows[(number - 1) * ROWS : number * ROWS]
+    return found, count
 
 
 class ShadowDayInline(TabularInline):  # type: ignore[misc] # unfold is untyped

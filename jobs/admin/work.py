@@ -11,10 +11,11 @@ from django.shortcuts import get_object_or_404
 from jobs import closing, refunds, search
 from jobs.admin import pages
 from jobs.admin.filters import JobFilter
-from jobs.admin.lists import LongList, ReasonForm, RefundForm, id_of, page_of
+from jobs.admin.lists import ReasonForm, RefundForm, id_of, page_of
 from jobs.models import Job
 from saas_litellm.base import shown
 from saas_litellm.base.admin import actor, credits_of, form_page, object_page, permitted
+from saas_litellm.base.lists import LongList
 from teams import operators
 
 

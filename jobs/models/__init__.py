@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from jobs.models.attempts import Attempt, CostLine
 from jobs.models.books import (
+    CostDay,
+    PlatformDay,
     ProfitDay,
     Quote,
     Reconciliation,
@@ -23,9 +25,11 @@ from jobs.models.work import Call, Job, StatusChange
 __all__ = [
     "Attempt",
     "Call",
+    "CostDay",
     "CostLine",
     "Job",
     "Payload",
+    "PlatformDay",
     "ProfitDay",
     "Quote",
     "Reconciliation",

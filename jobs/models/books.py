@@ -25,15 +25,13 @@ class RollupDay(models.Model):
         return f"{self.day}"
 
 
-class ProfitDay(models.Model):
+class DaySums(models.Model):
     """Sums over one day's finished calls and closed jobs; ``jobs.profit`` says what they mean.
 
-    A row without an alias holds the jobs themselves, with the prices that are not any call's; one
-    without a team holds cost corrections that no call explains.
+    A row without an alias holds the jobs themselves, with the prices that are not any call's.
     """
 
     day = models.DateField()
-    team = models.ForeignKey(Team, models.PROTECT, null=True, blank=True, related_name="+")
     job_type = models.CharField(max_length=100, blank=True)
     alias = models.ForeignKey(Alias, models.PROTECT, null=True, blank=True, related_name="+")
     deployment = models.ForeignKey(
@@ -59,12 +57,55 @@ class ProfitDay(models.Model):
     )
 
     class Meta:
+        abstract = True
+
+
+class ProfitDay(DaySums):
+    """Of one team; a row without a team holds cost corrections that no call explains."""
+
+    team = models.ForeignKey(Team, models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
         ordering = ("-day", "team")
         verbose_name_plural = "profit"
         indexes = [models.Index(fields=["day", "team"], name="profit_day_team")]
 
     def __str__(self) -> str:
         return f"{self.day} {self.team or 'no team'} {self.job_type}"
+
+
+class PlatformDay(DaySums):
+    """Of all teams together: what a report reads that asks for none, however many there are."""
+
+    class Meta:
+        indexes = [models.Index(fields=["day"], name="platform_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.job_type}"
+
+
+class CostDay(models.Model):
+    """One day's calls that cost something, by alias and job type: what ``jobs.drift`` compares.
+
+    ``jobs``: how many different ones they were in.
+    """
+
+    day = models.DateField()
+    alias = models.ForeignKey(Alias, models.PROTECT, related_name="+")
+    job_type = models.CharField(max_length=100)
+    jobs = models.BigIntegerField()
+    provider_cost_nano_usd = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["day", "alias", "job_type"], name="cost_day_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.job_type}"
 
 
 class Quote(models.Model):

@@ -33,6 +33,7 @@ from saas_litellm.base.form_pages import (
 )
 from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
+from saas_litellm.base.paging import BoundedPaginator
 from saas_litellm.base.refusals import Refusal
 
 __all__ = [
@@ -48,7 +49,11 @@ _SUMMARY = 120
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc] # unfold is untyped
-    """Rows that only the domain writes: to look at, not to touch."""
+    """Rows that only the domain writes: to look at, not to touch; and not to be counted all."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_before_template = "admin/lists/before.html"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

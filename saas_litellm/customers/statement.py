@@ -17,10 +17,10 @@ from django.http import StreamingHttpResponse
 from django.urls import reverse
 
 from billing.models import Account, Entry
-from jobs.facts import midnight
 from saas_litellm.base import clock, shown
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.csv_files import csv_stream
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import from_nano
 from saas_litellm.customers.parts import Figure, credit_figure
 from saas_litellm.dashboard import periods

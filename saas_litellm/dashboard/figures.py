@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from jobs import links, profit
-from jobs.facts import Filters, Sums
+from jobs import links, profit, rankings
+from jobs.facts import Sums
 from saas_litellm.base import shown
 from saas_litellm.base.charts import Bar, Chart, Series, in_cells
 from saas_litellm.base.money import from_nano
@@ -85,24 +85,26 @@ class Figures:
     rankings: Sequence[Ranking]
 
 
-def of(period: Period, *, filters: Filters | None = None) -> Figures:
-    """All of it: five reports, each exact (``jobs.profit``)."""
-    teams = _report(period, "team", filters)
-    before = _report(period.before, "team", filters)
+def of(period: Period) -> Figures:
+    """All of it, each figure exact (``jobs.profit``), and each of as few rows as it takes."""
+    before = period.before
+    job_types = _report(period, "job_type")
+    teams = rankings.ends(start=period.start, end=period.end, group_by="team", rows=ROWS)
+    active = teams.active, rankings.active(start=before.start, end=before.end, group_by="team")
     return Figures(
-        now=teams.total,
-        tiles=tiles(teams, before),
-        chart=by_day(period, filters=filters),
+        now=job_types.total,
+        tiles=tiles(job_types.total, _report(before, None).total, active=active),
+        chart=by_day(period),
         rankings=[
-            ranking("Teams", teams),
-            ranking("Job types", _report(period, "job_type", filters)),
-            ranking("Models", _report(period, "alias", filters)),
+            ranking("Teams", teams.report, left_out=teams.left_out),
+            ranking("Job types", job_types),
+            ranking("Models", _report(period, "alias")),
         ],
     )
 
 
-def tiles(now: profit.Report, before: profit.Report) -> list[Tile]:
-    sums, past = now.total, before.total
+def tiles(sums: Sums, past: Sums, *, active: Sequence[int]) -> list[Tile]:
+    """``active``: teams with a job or a call, now and before."""
     failed_share = Decimal(sums.failed_calls) * 100 / sums.calls if sums.calls else None
     return [
         _money("Revenue", sums.revenue_nano_usd, past.revenue_nano_usd, is_more_good=True),
@@ -114,7 +116,7 @@ def tiles(now: profit.Report, before: profit.Report) -> list[Tile]:
             is_more_good=True,
             note=f"{shown.percent(sums.margin_percent)} of revenue",
         ),
-        _number("Active teams", active(now), active(before), is_more_good=True),
+        _number("Active teams", *active, is_more_good=True),
         _number(
             "Jobs", sums.jobs, past.jobs, is_more_good=True, note=f"{sums.failed_jobs:,} failed"
         ),
@@ -128,15 +130,10 @@ def tiles(now: profit.Report, before: profit.Report) -> list[Tile]:
     ]
 
 
-def active(report: profit.Report) -> int:
-    """Teams with a job or a call in the period."""
-    return sum(1 for _, sums in report.rows if sums.jobs or sums.calls)
-
-
-def by_day(period: Period, *, filters: Filters | None = None, title: str = "") -> Chart:
+def by_day(period: Period, *, title: str = "") -> Chart:
     """Revenue, cost and margin, a slot a day, the days without work included."""
     first = min(period.start, period.end - timedelta(days=SHORTEST_CHART_DAYS))
-    report = profit.report(start=first, end=period.end, group_by="day", filters=filters)
+    report = profit.report(start=first, end=period.end, group_by="day")
     return of_days(report, title=title)
 
 
@@ -167,11 +164,12 @@ def of_days(report: profit.Report, *, title: str = "") -> Chart:
     )
 
 
-def ranking(title: str, report: profit.Report) -> Ranking:
-    """At most ROWS of the best and ROWS of the worst."""
+def ranking(title: str, report: profit.Report, *, left_out: int = 0) -> Ranking:
+    """At most ROWS of the best and ROWS of the worst; ``left_out``: those the report has not."""
     ordered = sorted(report.rows, key=lambda row: (-row[1].margin_nano_usd, row[0]))
-    left_out = max(0, len(ordered) - 2 * ROWS)
-    chosen = ordered if not left_out else [*ordered[:ROWS], *ordered[-ROWS:]]
+    is_long = len(ordered) > 2 * ROWS
+    chosen = [*ordered[:ROWS], *ordered[-ROWS:]] if is_long else ordered
+    left_out += len(ordered) - len(chosen)
     bars = in_cells([sums.margin_nano_usd for _, sums in chosen])
     group_by = report.group_by or ""
     rows = [
@@ -189,8 +187,8 @@ def change(now: int, before: int) -> Decimal | None:
     return share.quantize(Decimal("0.1"), ROUND_HALF_EVEN)
 
 
-def _report(period: Period, group_by: str, filters: Filters | None) -> profit.Report:
-    return profit.report(start=period.start, end=period.end, group_by=group_by, filters=filters)
+def _report(period: Period, group_by: str | None) -> profit.Report:
+    return profit.report(start=period.start, end=period.end, group_by=group_by)
 
 
 def _money(

@@ -216,9 +216,13 @@ def of_supply() -> list[Supply]:
     """Every active deployment, the ones in trouble first."""
     since = clock.now() - timedelta(hours=HEALTH_HOURS)
     failed = ~Q(failure="")
+    recent = Attempt.objects.filter(call__finished_at__gte=since)
+    # Ids grow with time: without a bound of its own the join may read every attempt there is.
+    older = Attempt.objects.filter(call__finished_at__gte=since - timedelta(days=2))
+    first = older.order_by("call__finished_at").values_list("pk", flat=True).first()
     found: dict[int, Any] = {
         row["deployment"]: row
-        for row in Attempt.objects.filter(call__finished_at__gte=since)
+        for row in recent.filter(pk__gte=first or 0)
         .order_by()
         .values("deployment")
         .annotate(

@@ -10,10 +10,10 @@ from django.http import HttpResponse
 
 from billing import lots, runway
 from billing.models import Account, Lot
-from jobs.facts import midnight
 from jobs.models import Job
 from saas_litellm.base import charts, clock, shown
 from saas_litellm.base.charts import Chart, Series
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import from_nano
 from saas_litellm.portal import wallets
 from saas_litellm.portal.access import Visit, team_page

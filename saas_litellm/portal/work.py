@@ -13,10 +13,10 @@ from django.core.paginator import Paginator
 from django.http import HttpResponse
 
 from jobs import lifecycle, reports
-from jobs.facts import midnight
 from jobs.models import Call, Job
 from jobs.schemas import ListJobs
 from saas_litellm.base import shown
+from saas_litellm.base.days import midnight
 from saas_litellm.base.money import from_nano
 from saas_litellm.portal.access import Visit, team_page
 from teams.api import parse

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from django.db import connection, transaction
 
-from billing import budgets, ledger, lots, plan_specs, recurring, runway, thresholds
+from billing import budgets, ledger, lots, plan_specs, recurring, revenue, runway, thresholds
 from billing.models import Account, Entry, PricePlan
 from billing.plan_specs import VersionSpec
 from jobs import lifecycle, refunds, rollups
@@ -45,7 +45,7 @@ def seed(size: str, *, tell: Tell = lambda _: None) -> Seeded:
     began = until.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=chosen.days)
     with transaction.atomic():
         with clock.at(began):
-            shop = founding.found(market.buyers(chosen.teams))
+            shop = founding.found(market.buyers(chosen))
         rows = Rows()
         history = History(shop, chosen, began=began, until=until)
         tenth = max(1, chosen.days // 10)
@@ -59,6 +59,7 @@ def seed(size: str, *, tell: Tell = lambda _: None) -> Seeded:
     _analyze()
     tell("summing days up")
     rollups.rebuild()
+    revenue.forget()
     runway.keep_paces()
     for account in Account.objects.all()[:FOLDED_AT_ONCE]:
         lots.live_lots(account)

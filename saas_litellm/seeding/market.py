@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from saas_litellm.base.money import femto
@@ -23,11 +23,15 @@ class JobType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """``daily_jobs`` of an average team at the end of the history, on a weekday."""
+    """``daily_jobs`` of an average team at the end of the history, on a weekday.
+
+    ``rush``: how many times that the named customers have; a platform's largest are far from average.
+    """
 
     days: int
     teams: int
     daily_jobs: float
+    rush: int = 1
     # A ledger grows by more than work: each team pays a fee for its seat each day.
     has_daily_fee: bool = False
 
@@ -35,8 +39,8 @@ class Size:
 SIZES = {
     "small": Size(days=90, teams=14, daily_jobs=5.0),
     "medium": Size(days=180, teams=300, daily_jobs=0.9),
-    # About 1 million calls and 5 million ledger entries.
-    "large": Size(days=400, teams=10_000, daily_jobs=0.18, has_daily_fee=True),
+    # About 1 million calls and 5 million ledger entries; the busiest team makes one call in twenty.
+    "large": Size(days=400, teams=10_000, daily_jobs=0.145, rush=200, has_daily_fee=True),
 }
 
 # Meetings are long and sold too cheaply: the loss that the reports are to find.
@@ -183,10 +187,10 @@ _TRADES = (
 _ROOMS = ("Operations", "Sales", "Service", "Research", "Finance")
 
 
-def buyers(count: int) -> list[Buyer]:
+def buyers(size: Size) -> list[Buyer]:
     """The named ones first, then as many alike as it takes, always the same."""
-    made = list(NAMED[:count])
-    for number in range(count - len(made)):
+    made = [replace(buyer, busy=buyer.busy * size.rush) for buyer in NAMED[: size.teams]]
+    for number in range(size.teams - len(made)):
         like = NAMED[number % len(NAMED)]
         company, room = divmod(number, len(_ROOMS))
         turn, company = divmod(company, len(_PLACES) * len(_TRADES))

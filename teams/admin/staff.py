@@ -30,6 +30,11 @@ class GroupAdmin(RefusalsShown, Ticked, Audited, DjangoGroupAdmin, ModelAdmin): 
     list_display = ("name", "about")
     filter_horizontal = ()
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        # A permission's name tells what it is of.
+        found: QuerySet[Group] = super().get_queryset(request)
+        return found.prefetch_related("permissions__content_type")
+
     @admin.display(description="")
     def about(self, group: Group) -> str:
         role = roles.ROLES.get(group.name)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing import expiry, ledger, lots, plans, revenue
-from billing.models import Account, Draw, Entry, Grant, Hold, Lot
+from billing.models import Account, Draw, Entry, Grant, Hold, Lot, RevenueDay
 from billing.refusals import InsufficientCredits, LotNotLive
 from saas_litellm import verification
 from saas_litellm.base.money import NANO
@@ -245,6 +245,43 @@ def test_deferred_revenue_month_by_month(book: Book, clock: Clock) -> None:
     assert (may.breakage_nano_usd, may.earned_nano_usd) == (2_500_000_000, 900_000_000)
     assert may.closing_nano_usd == 8_100_000_000  # 90 credits at 0.09
     assert march.charged_at_plan_rates_nano_usd == 3 * NANO
+
+
+def test_kept_days_of_revenue_are_what_their_lines_say(book: Book, clock: Clock) -> None:
+    book.grant(100, paid_nano_usd=9 * NANO)
+    book.grant(50, paid_nano_usd=5 * NANO, expires_at=datetime(2026, 4, 20, tzinfo=UTC))
+    book.grant(20, kind="promotional")
+    clock.set(2026, 3, 31, 23, 59)
+    charge = book.charge(30)
+    clock.set(2026, 4, 1, 0, 30)
+    book.refund(charge, 5)
+    clock.set(2026, 4, 21)
+    expiry.expire_due()
+    book.charge(10)
+    from_lines = revenue.deferred()
+    # Thirty minutes into a day, the day before it may still get a line.
+    clock.set(2026, 4, 1, 0, 30)
+    assert revenue.keep_due() == 21
+    clock.set(2026, 6, 12, 1)
+    assert revenue.rebuild() == RevenueDay.objects.count() == 94
+    assert revenue.keep_due() == 0
+    assert revenue.deferred() == from_lines
+    assert revenue.deferred(account_ids=[book.account.pk]) == from_lines
+    assert revenue.compare() == []
+    book.charge(3)
+    today = revenue.deferred()[-1]
+    assert (today.month, today.consumed_nanocredits) == ("2026-06", 3 * NANO)
+    RevenueDay.objects.filter(day="2026-04-01").update(refunded_nanocredits=7)
+    assert revenue.compare() == [f"2026-04-01: refunded_nanocredits is 7, should be {5 * NANO}"]
+
+
+def test_a_day_is_kept_with_what_was_not_folded_yet(book: Book, clock: Clock) -> None:
+    book.grant(10, paid_nano_usd=NANO)
+    book.charge(4)
+    clock.set(2026, 3, 12)
+    assert not Draw.objects.exists()
+    assert revenue.keep_due() == 1
+    assert RevenueDay.objects.get().consumed_nanocredits == 4 * NANO
 
 
 actions = st.lists(

@@ -25,8 +25,9 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     # Whoever asks again reads an idempotency record; operators have nothing to see in it. A
     # payload is shown by its call, to whoever may look.
     inline |= {"Lot", "Fold", "UsageCounter", "ShadowDay", "IdempotencyRecord", "Payload"}
-    # The overview shows an account's pace, and when the worker last ran.
-    inline |= {"Pace", "Heartbeat"}
+    # The overview shows an account's pace, and when the worker last ran; reports show what is kept
+    # of days.
+    inline |= {"Pace", "Heartbeat", "RevenueDay", "PlatformDay", "CostDay"}
     missing = {
         model.__name__
         for name in OURS

@@ -212,7 +212,7 @@ def test_the_overview_asks_as_much_for_many_teams_as_for_one(
         team = factories.company(name=f"team-{n}", alias=f"alias-{n}").team
         work.call(job := work.job(team, f"type-{n}"), model=f"alias-{n}")
         work.close(job)
-    with django_assert_max_num_queries(50):
+    with django_assert_max_num_queries(52):
         page(owner)
 
 

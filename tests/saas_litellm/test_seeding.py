@@ -25,7 +25,7 @@ WORK: tuple[Any, ...] = (Job, Call, Attempt, CostLine, StatusChange, Hold, Entry
 
 @pytest.fixture
 def seeded(db: None, monkeypatch: pytest.MonkeyPatch) -> demo.Seeded:
-    sizes = {"small": Size(days=10, teams=16, daily_jobs=2.0, has_daily_fee=True)}
+    sizes = {"small": Size(days=10, teams=16, daily_jobs=0.5, rush=4, has_daily_fee=True)}
     monkeypatch.setattr(market, "SIZES", sizes)
     return demo.seed("small")
 

@@ -286,3 +286,12 @@ def test_the_first_run_makes_an_owner(db: None) -> None:
     owner = staff.owners().get()
     assert owner.check_password(str(shown.password))
     assert owner.has_perm("auth.change_group")
+
+
+def test_a_roles_page_asks_once_for_its_rights(
+    olga: User, django_assert_max_num_queries: Any
+) -> None:
+    group = Group.objects.get(name="viewer")
+    assert group.permissions.count() > 20
+    with django_assert_max_num_queries(30):
+        assert browser(olga).get(f"/admin/auth/group/{group.pk}/change/").status_code == 200
