@@ -20,14 +20,9 @@ extensions = ["myst_parser"]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 nitpicky = True
-# Pages come and go with what the platform can do; a pattern without a page is no mistake.
-suppress_warnings = ["toc.empty_glob"]
 
-myst_enable_extensions = ["deflist"]
 # Links to a heading work here as they do on a forge.
 myst_heading_anchors = 4
-# Fenced blocks carry, after their language, what the tests do with them.
-myst_number_code_blocks: list[str] = []
 
 html_theme = "furo"
 html_title = "SaaS LiteLLM"
