@@ -249,7 +249,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 # A folder's address answers with its index.html: /help/ does.
 WHITENOISE_INDEX_FILE = True
 # What `make docs` builds, served at /help/.
-HELP_ROOT = BASE_DIR / "docs" / "_build" / "html"
+HELP_ROOT = Path(env.str("HELP_ROOT", default=str(BASE_DIR / "docs" / "_build" / "html")))
 
 # --- E-mail ----------------------------------------------------------------------------------
 # EMAIL_HOST and its kin. Without the variable: onto the console in DEBUG, and else nowhere.

@@ -10,7 +10,7 @@ from typing import Any
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
 
-from tests.reference.tables import code, prose, table
+from tests.reference.tables import code, prose, slug, table
 
 Schema = dict[str, Any]
 # The first of these that a path begins with names its page; any other path has a page of its
@@ -204,9 +204,3 @@ def _meaning(field: Schema) -> str:
 def _resolved(shape: Schema, shapes: Schema) -> Schema:
     found: Schema = shapes[shape["$ref"].rpartition("/")[2]] if "$ref" in shape else shape
     return found
-
-
-def slug(heading: str) -> str:
-    """A heading's anchor, as forges and MyST make it."""
-    kept = "".join(c for c in heading.lower() if c.isalnum() or c in " -_")
-    return kept.replace(" ", "-")

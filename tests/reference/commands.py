@@ -13,7 +13,7 @@ from tests.reference.tables import code, prose, table
 
 PACKAGES = ("saas_litellm", "teams", "billing", "jobs")
 # What Django gives every command.
-_COMMON = {"help", "version", "verbosity", "settings", "pythonpath", "traceback", "no_color",
+COMMON = {"help", "version", "verbosity", "settings", "pythonpath", "traceback", "no_color",
            "force_color", "skip_checks", "json"}  # fmt: skip
 
 # What an argument of that name is in every command, where the command has nothing to add.
@@ -81,7 +81,7 @@ def _arguments(of: argparse.ArgumentParser) -> Iterator[str]:
     rows = [
         [_spelled(action), _meaning(action)]
         for action in of._actions
-        if action.dest not in _COMMON and not isinstance(action, argparse._SubParsersAction)
+        if action.dest not in COMMON and not isinstance(action, argparse._SubParsersAction)
     ]
     if rows:
         yield table(["argument", "meaning"], rows)

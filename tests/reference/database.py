@@ -38,7 +38,7 @@ def page() -> str:
         "The tables of the platform itself; Django and its add-ons have their own beside them."
         " Amounts are integers: 1 credit = 10⁹ nanocredits, 1 USD = 10⁹ nano-USD; unit prices are in"
         " femto-USD (10⁻¹⁵ USD) per token or unit. Times are UTC. Rows of tables marked *append-only*"
-        " are never changed or deleted: triggers refuse it. To ask questions, read; to change"
+        " are never changed or deleted: triggers refuse it (on SQLite the program alone refuses the deleting). To ask questions, read; to change"
         " something, use the admin, the API or a command, for each keeps the books in step.\n"
     ]
     for label, found in tables().items():

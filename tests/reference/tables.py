@@ -23,3 +23,9 @@ def prose(text: str) -> str:
 
 def code(text: object) -> str:
     return f"`{text}`"
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor, as forges and MyST make it."""
+    kept = "".join(c for c in heading.lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
