@@ -6,6 +6,10 @@ RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY . .
 # Building the static files needs settings, not secrets.
 RUN SAAS_READ_LOCAL_ENV=0 SECRET_KEY=build-only /venv/bin/python manage.py collectstatic --noinput
+# The documentation at /help/; what builds it stays in this stage.
+RUN python -m venv /docs-venv \
+  && /docs-venv/bin/pip install --no-cache-dir --require-hashes -r requirements-docs.txt \
+  && /docs-venv/bin/sphinx-build -q -W --keep-going -n -d /tmp/doctrees docs docs/_build/html
 
 FROM python:3.11-slim
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SAAS_READ_LOCAL_ENV=0 PORT=8003
