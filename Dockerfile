@@ -27,9 +27,9 @@ COPY teams ./teams
 COPY billing ./billing
 COPY jobs ./jobs
 COPY templates ./templates
-# Building the static files needs settings, not secrets. Byte code too: the image is read-only.
+# Building the static files needs settings, not secrets. Byte code too: later nothing can be written.
 RUN SAAS_READ_LOCAL_ENV=0 SECRET_KEY=build-only /venv/bin/python manage.py collectstatic --noinput --verbosity 0 \
- && /venv/bin/python -m compileall -q -j 0 /app /venv/lib
+ && /venv/bin/python -m compileall -q /app
 
 FROM ${PYTHON_IMAGE}
 ENV PATH=/venv/bin:$PATH \

@@ -63,9 +63,7 @@ def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
     return {name: count for name, count in done.items() if count}
 
 
-def run_until(
-    stopped: threading.Event, *, after_round: Callable[[], object] | None = None
-) -> None:
+def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | None = None) -> None:
     """Sweep every SWEEP_INTERVAL_SECONDS until told to stop; a failed round is logged, not fatal.
 
     ``after_round`` is called when a round has ended well.
