@@ -109,6 +109,13 @@ def test_every_command_is_in_its_reference_with_each_argument() -> None:
 def test_every_table_says_what_it_holds() -> None:
     tables = [model for found in database.tables().values() for model in found]
     assert [model._meta.db_table for model in tables if not database.purpose(model)] == []
+    silent = {
+        f"{model._meta.db_table}.{field.name}"
+        for model in tables
+        for field in model._meta.concrete_fields
+        if not field.is_relation and database.holds(field) in {"", "may be empty", "unique"}
+    }
+    assert silent == set(), "give the field a help_text, or name it in tests/reference/columns.py"
     text = (reference.FOLDER / "database.md").read_text()
     assert all(f"### {model._meta.db_table}\n" in text for model in tables)
 
