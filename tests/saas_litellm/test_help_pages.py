@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -57,6 +58,27 @@ def reader(site: Path, settings: Any, pages_served: None) -> Client:
     """Somebody who is not signed in."""
     settings.HELP_ROOT = site
     return Client()
+
+
+def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
+    docs = shutil.copytree(
+        ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build", "*.png")
+    )
+    shutil.copy(ROOT / "CHANGELOG.md", tmp_path)
+    for page in docs.rglob("*.md"):
+        page.unlink()
+    (docs / "index.md").write_text("# Help\n\n[nowhere](settings.md#no-such-heading)\n")
+    (docs / "settings.md").write_text("---\norphan: true\n---\n\n# Settings\n")
+    options = ["-q", "-W", "-n", "-b", "html"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, str(docs), str(tmp_path / "html")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "no-such-heading" in done.stderr
 
 
 class _Told(HTMLParser):
