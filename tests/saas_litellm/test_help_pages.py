@@ -21,6 +21,7 @@ from tests import browser
 from tests.conftest import ROOT, Live
 from tests.saas_litellm.test_browser import pytestmark as in_a_browser
 from tests.saas_litellm.test_content_policy import policy
+from tests.teams.test_roles import person
 
 pytestmark = pytest.mark.any_database
 
@@ -197,6 +198,13 @@ def test_where_it_was_not_built_it_says_how(
     assert answer.status_code == 404
     assert b"make docs" in answer.content
     assert policy(Client(), "/help/")["script-src"] == ["'self'"]
+
+
+def test_the_side_bar_of_the_admin_leads_to_it_whatever_the_role(
+    client: Client, pages_served: None, db: None
+) -> None:
+    client.force_login(person("vera", "viewer"))
+    assert client.get("/admin/").content.count(b'href="/help/"') == 1
 
 
 def test_nothing_outside_the_site_is_served(site: Path, spawned: Any) -> None:
