@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 
@@ -40,3 +43,16 @@ linkcheck_timeout = 20
 linkcheck_retries = 2
 linkcheck_anchors = False
 linkcheck_ignore = [r"http://localhost", r"http://127\.0\.0\.1"]
+
+
+def _scrolled_by_keyboard(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """What may be wider than a phone, a table or a program, can be scrolled without a mouse."""
+    body = context.get("body", "")
+    body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+    context["body"] = body.replace("<pre>", '<pre tabindex="0">')
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", _scrolled_by_keyboard)

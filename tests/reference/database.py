@@ -7,6 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.db import models
 
+from tests.reference.columns import HOLDS
 from tests.reference.tables import code, prose, table
 
 APPS = {"base": "What every app shares", "teams": "Who asks", "billing": "Money", "jobs": "Work"}
@@ -61,7 +62,7 @@ def _table(model: Any) -> str:
     is_append_only = any(base.__name__ == "AppendOnly" for base in model.__mro__)
     note = " *Append-only.*" if is_append_only else ""
     rows = [
-        [code(field.column), _type(field), _holds(field)] for field in model._meta.concrete_fields
+        [code(field.column), _type(field), holds(field)] for field in model._meta.concrete_fields
     ]
     return f"### {model._meta.db_table}\n\n{purpose(model)}{note}\n\n" + table(
         ["column", "type", "holds"], rows
@@ -90,11 +91,14 @@ def _type(field: Any) -> str:
     return names.get(kind, "integer" if "Integer" in kind else kind)
 
 
-def _holds(field: Any) -> str:
+def holds(field: Any) -> str:
+    """The field's help text, its unit, its values; or what its name means everywhere."""
     told = [prose(str(field.help_text)).rstrip(".")] if field.help_text else []
     told += [unit for end, unit in UNITS.items() if field.name.endswith(end)]
     if field.choices:
         told.append(", ".join(code(value) for value, _ in field.flatchoices if value != ""))
+    if not told and not field.is_relation and field.name in HOLDS:
+        told.append(HOLDS[field.name])
     if field.unique and not field.primary_key:
         told.append("unique")
     if field.null:

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, without a last column that says nothing."""
+    rows = [list(row) for row in rows]
+    if not head[-1] and not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines) + "\n"
 

@@ -21,6 +21,19 @@ from tests.reference import pages as reference
 pytestmark = pytest.mark.any_database
 
 SETTINGS = (ROOT / "docs/settings.md").read_text()
+# Variables of the documentation's own programs, of tests, of SDKs and of other programs.
+OTHERS = {
+    "BASE_URL",
+    "DATABASE_FILE",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPERATOR_KEY",
+    "POSTGRES_PASSWORD",
+    "SAAS_API_KEY",
+    "TEST_DATABASE_URL",
+    "TEST_REDIS_URL",
+    "WEB_CONCURRENCY",
+}
 PACKAGES = ("saas_litellm", "teams", "billing", "jobs")
 
 
@@ -109,6 +122,13 @@ def test_every_command_is_in_its_reference_with_each_argument() -> None:
 def test_every_table_says_what_it_holds() -> None:
     tables = [model for found in database.tables().values() for model in found]
     assert [model._meta.db_table for model in tables if not database.purpose(model)] == []
+    silent = {
+        f"{model._meta.db_table}.{field.name}"
+        for model in tables
+        for field in model._meta.concrete_fields
+        if not field.is_relation and database.holds(field) in {"", "may be empty", "unique"}
+    }
+    assert silent == set(), "give the field a help_text, or name it in tests/reference/columns.py"
     text = (reference.FOLDER / "database.md").read_text()
     assert all(f"### {model._meta.db_table}\n" in text for model in tables)
 
@@ -130,6 +150,32 @@ def test_every_command_and_chore_that_a_page_names_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     chores = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= chores
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in documents.pages() if page.parent != reference.FOLDER],
+    ids=documents.name_of,
+)
+def test_every_variable_that_a_page_names_exists(page: Path) -> None:
+    source = (ROOT / "saas_litellm/settings.py").read_text()
+    known = {*re.findall(r'env\.\w+\(\s*"(\w+)"', source), *OTHERS}
+    named = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", page.read_text()))
+    assert named - known == set()
+
+
+def test_the_web_process_is_started_alike_everywhere() -> None:
+    starts = {
+        name: re.findall(r"uvicorn saas_litellm\.asgi:application (.*)", (ROOT / name).read_text())
+        for name in ("Procfile", "Dockerfile", "Makefile", "docs/deploying-vm.md")
+    }
+    flags = {
+        name: {re.sub(r"--(host|port) \S+ ?", "", line).rstrip('"]') for line in found}
+        for name, found in starts.items()
+    }
+    assert set(map(frozenset, flags.values())) == {
+        frozenset({"--lifespan on --no-server-header --ws-max-size 4096"})
+    }
 
 
 def test_every_picture_of_the_documentation_is_shown_somewhere() -> None:
