@@ -169,7 +169,7 @@ MIDDLEWARE = [
     "saas_litellm.base.addresses.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "saas_litellm.content_policy.ContentPolicyMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "saas_litellm.help_pages.StaticFilesMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -249,6 +249,10 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG
+# A folder's address answers with its index.html: /help/ does.
+WHITENOISE_INDEX_FILE = True
+# What `make docs` builds, served at /help/.
+HELP_ROOT = Path(env.str("HELP_ROOT", default=str(BASE_DIR / "docs" / "_build" / "html")))
 
 # --- E-mail ----------------------------------------------------------------------------------
 # EMAIL_HOST and its kin. Without the variable: onto the console in DEBUG, and else nowhere.

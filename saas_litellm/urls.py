@@ -9,7 +9,7 @@ from drf_spectacular.views import (
     SpectacularSwaggerSplitView,
 )
 
-from saas_litellm import errors, health
+from saas_litellm import errors, health, help_pages
 from saas_litellm.catalog.trial import TrialView
 from saas_litellm.live import views as live
 from saas_litellm.observing.metrics_view import metrics
@@ -42,6 +42,9 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("portal", RedirectView.as_view(pattern_name="portal:home")),
     path("portal/", include("saas_litellm.portal.urls")),
+    path("help", RedirectView.as_view(url=help_pages.PREFIX)),
+    path("help/", help_pages.missing),
+    path("help/<path:path>", help_pages.missing),
     path("", health.front_door),
     re_path(r"^(?P<path>.*)$", errors.unknown_path),
 ]

@@ -64,8 +64,11 @@ def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
     return {name: count for name, count in done.items() if count}
 
 
-def run_until(stopped: threading.Event) -> None:
-    """Sweep every SWEEP_INTERVAL_SECONDS until told to stop; a failed round is logged, not fatal."""
+def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | None = None) -> None:
+    """Sweep every SWEEP_INTERVAL_SECONDS until told to stop; a failed round is logged, not fatal.
+
+    ``after_round`` is called when a round has ended well.
+    """
     slow_due_at = time.monotonic()
     while not stopped.is_set():
         close_old_connections()
@@ -77,6 +80,8 @@ def run_until(stopped: threading.Event) -> None:
                 _check_ledger_beside()
             if done:
                 logger.info("%s", done)
+            if after_round is not None:
+                after_round()
         except Exception:
             logger.exception("sweeping failed; trying again")
         finally:

@@ -8,6 +8,8 @@ from teams.models import Organization, Team
 
 
 class Account(models.Model):
+    """The wallet of one team or of one organization; only `billing.ledger` changes it."""
+
     team = models.OneToOneField(Team, models.PROTECT, null=True, blank=True)
     organization = models.OneToOneField(Organization, models.PROTECT, null=True, blank=True)
     balance_nanocredits = models.BigIntegerField(default=0)

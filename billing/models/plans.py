@@ -11,6 +11,8 @@ from teams.models import Organization, Team
 
 
 class PricePlan(models.Model):
+    """A name for a row of versions, each of which says what work costs from a date on."""
+
     slug = models.CharField(max_length=63, unique=True)
     name = models.CharField(max_length=200)
     is_default = models.BooleanField(default=False)

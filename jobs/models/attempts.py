@@ -10,6 +10,8 @@ from teams.models import Deployment
 
 
 class Attempt(models.Model):
+    """One request to one deployment; a call that fell back has several."""
+
     call = models.ForeignKey(Call, models.PROTECT, related_name="attempts")
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="+")
     number = models.PositiveSmallIntegerField()

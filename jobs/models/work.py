@@ -21,6 +21,8 @@ SLOW_MS = 10_000
 
 
 class Job(models.Model):
+    """One business operation for a team: its caps, and the totals of its calls."""
+
     class Status(models.TextChoices):
         PENDING = "pending"
         IN_PROGRESS = "in_progress"
@@ -202,6 +204,8 @@ class StatusChange(AppendOnly):
 
 
 class Call(models.Model):
+    """One LLM call in a job: what was asked for, set aside, used, charged and what it cost."""
+
     class Status(models.TextChoices):
         HELD = "held"
         DISPATCHED = "dispatched"

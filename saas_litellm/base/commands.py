@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from saas_litellm.base.money import InexactAmount
 from saas_litellm.base.refusals import Refusal
@@ -33,6 +34,11 @@ class OperatorCommand(BaseCommand):
             raise CommandError(str(refusal)) from refusal
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                f"The database is not ready: {str(error).splitlines()[0]}. Is DATABASE_URL right,"
+                " and has `manage.py migrate` run? `manage.py doctor` looks at all of it."
+            ) from error
 
     # Each command names its own options, which no common signature could.
     operate: Callable[..., None]

@@ -7,6 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from saas_litellm import help_pages
+
 # Title, icon (Material Symbols), URL name (the admin's own without its "admin:"), the permission
 # that its page asks for.
 Entry = tuple[str, str, str, str]
@@ -111,11 +113,13 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
 )
+# The documentation: files, which anybody may read.
+HELP = {"title": "Help", "icon": "help", "link": help_pages.PREFIX}
 
 
 def groups(request: HttpRequest) -> list[dict[str, Any]]:
     """unfold's SIDEBAR.navigation, without what this operator may not open."""
-    return [
+    shown = [
         {
             "title": title,
             "separator": True,
@@ -127,6 +131,7 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
         }
         for title, entries in GROUPS
     ]
+    return [*shown, {"separator": True, "items": [dict(HELP)]}]
 
 
 def address(page: str) -> str:

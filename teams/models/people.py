@@ -17,6 +17,8 @@ class User(AbstractUser):
 
 
 class Organization(Limited):
+    """A customer company: its teams, and what they may share (a wallet, aliases, limits)."""
+
     class Status(models.TextChoices):
         ACTIVE = "active"
         SUSPENDED = "suspended"
@@ -41,6 +43,8 @@ class Organization(Limited):
 
 
 class Team(Limited):
+    """The unit that holds credits, keys and limits; its slug is the `team_id` of the API."""
+
     class Status(models.TextChoices):
         ACTIVE = "active"
         PAUSED = "paused"

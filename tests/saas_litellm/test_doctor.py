@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
+import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +145,23 @@ def test_each_round_of_the_worker_beats(db: None) -> None:
     worker.sweep()
     assert Heartbeat.objects.count() == 1
     assert state.worker_age_seconds() == pytest.approx(0, abs=5)
+
+
+def test_missing_tables_are_all_that_is_told(sound: factories.Company, monkeypatch: Any) -> None:
+    monkeypatch.setattr(doctor.MigrationExecutor, "migration_plan", lambda *_: [1, 2])
+    tables = doctor.examine()[-1]
+    assert (tables.about, tables.state) == ("tables", "act")
+    assert "migrate" in tables.do
+
+
+def test_a_worker_is_alive_while_it_ends_rounds(db: None, tmp_path: Path, settings: Any) -> None:
+    file = tmp_path / "beat"
+    with pytest.raises(CommandError, match="no round has ended"):
+        call_command("worker", is_alive=file)
+    stopped = threading.Event()
+    worker.run_until(stopped, after_round=lambda: (file.touch(), stopped.set()))
+    call_command("worker", is_alive=file)
+    late = time.time() - 10 * settings.SWEEP_INTERVAL_SECONDS - 300
+    os.utime(file, (late, late))
+    with pytest.raises(CommandError, match="seconds ago"):
+        call_command("worker", is_alive=file)

@@ -17,7 +17,7 @@ from teams.api import parse
 
 
 class Command(OperatorCommand):
-    help = "Show, draft, activate or assign a price plan (docs/plans.md)."
+    help = "Show, draft, activate or assign a price plan (docs/selling.md)."
 
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True)
