@@ -37,7 +37,7 @@ class Blocking:
         self._runner.run(self._inner.__aenter__())
         return self
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._runner.run(self._inner.__aexit__(*raised))
 
     def __iter__(self) -> Iterator[Any]:

@@ -107,4 +107,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if deed == "cut the answer" else body)
 
-    do_GET = do_POST = do_PATCH = _relay
+    do_GET = do_POST = do_PATCH = _relay  # noqa: N815 - the base class calls them so

@@ -36,8 +36,14 @@ def test_a_job_is_made_worked_in_and_completed_on_leaving(
         assert (call.text, call.metadata.model) == ("Hello from afar", "chat")
         assert (call.usage.prompt_tokens, call.usage.completion_tokens) == (100, 20)
         assert call.costs.credits == CREDITS
-        job.call([*[{"role": "user", "content": "Hello"}], call.message, {"role": "user", "content": "More"}])
-        assert job.closed is None
+        job.call(
+            [
+                *[{"role": "user", "content": "Hello"}],
+                call.message,
+                {"role": "user", "content": "More"},
+            ]
+        )
+        assert not job.is_closed
         assert job.set_metadata({"pages": 2}) == {"score": 0.5, "pages": 2}
     assert (job.closed.status, job.closed.costs.total_calls) == ("completed", 2)
     assert job.closed.costs.credits_charged == 2 * CREDITS
@@ -149,7 +155,9 @@ def test_credits_are_exact(client: Any, alice: Company) -> None:
 
 def test_usage_and_jobs_are_found_again(client: Any) -> None:
     for number in range(5):
-        client.call("faq" if number % 2 else "letter", "Hello", metadata={"n": f"{number}", "f": 0.5})
+        client.call(
+            "faq" if number % 2 else "letter", "Hello", metadata={"n": f"{number}", "f": 0.5}
+        )
     usage = client.usage(group_by="job_type")
     assert (usage.summary.jobs, usage.summary.credits_charged) == (5, 5 * CREDITS)
     assert {row.job_type: row.jobs for row in usage.rows} == {"faq": 2, "letter": 3}
@@ -168,25 +176,28 @@ def test_usage_and_jobs_are_found_again(client: Any) -> None:
 
 
 def test_forty_at_once_in_one_job_over_threads(live: Live, alice: Company) -> None:
-    with Client(base_url=live.url, api_key=alice.key, team_id="alice") as client:
-        with client.job("many") as job, ThreadPoolExecutor(40) as pool:
-            texts = list(pool.map(lambda n: job.call(f"Hello {n}").text, range(40)))
+    with (
+        Client(base_url=live.url, api_key=alice.key, team_id="alice") as client,
+        client.job("many") as job,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        texts = list(pool.map(lambda n: job.call(f"Hello {n}").text, range(40)))
     assert texts == ["Hello from afar"] * 40
-    assert job.closed is not None
     assert job.closed.costs.credits_charged == 40 * CREDITS
     assert verification.verify() == []
 
 
 async def test_forty_at_once_in_one_job_over_tasks(live: Live, alice: Company) -> None:
-    async with AsyncClient(base_url=live.url, api_key=alice.key, team_id="alice") as client:
-        async with client.job("many") as job:
+    async with (
+        AsyncClient(base_url=live.url, api_key=alice.key, team_id="alice") as client,
+        client.job("many") as job,
+    ):
 
-            async def streamed(number: int) -> str:
-                return "".join([chunk.text async for chunk in job.stream(f"Hello {number}")])
+        async def streamed(number: int) -> str:
+            return "".join([chunk.text async for chunk in job.stream(f"Hello {number}")])
 
-            texts = await asyncio.gather(*map(streamed, range(40)))
+        texts = await asyncio.gather(*map(streamed, range(40)))
     assert texts == ["Hello from afar "] * 40
-    assert job.closed is not None
     assert job.closed.costs.credits_charged == 40 * CREDITS
 
 

@@ -51,7 +51,7 @@ class AsyncJob:
     """A job as a context manager: leaving it completes it, an exception fails it with the
     exception's type, and cancellation cancels it. Whoever closes it inside is left alone.
 
-    ``closed`` is its bill, once it was closed here.
+    ``closed`` is its bill.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AsyncJob:
         self._transport, self._creation, self._id = transport, creation, job_id
         self._endings = endings
         self._streams: set[AsyncStream] = set()
-        self.closed: ClosedJob | None = None
+        self._closed: ClosedJob | None = None
 
     @property
     def id(self) -> UUID:
@@ -73,6 +73,18 @@ class AsyncJob:
         if self._id is None:
             raise RuntimeError("Open the job first: `with client.job(...) as job`, or job.open().")
         return self._id
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed here."""
+        return self._closed is not None
+
+    @property
+    def closed(self) -> ClosedJob:
+        """The bill. Raises RuntimeError before the job was closed here."""
+        if self._closed is None:
+            raise RuntimeError("This job was not closed here yet.")
+        return self._closed
 
     async def open(self) -> Self:
         """Make the job, if that was not done. Without ``with`` it stays open until it is closed."""
@@ -195,12 +207,12 @@ class AsyncJob:
     async def _leave(self, error: BaseException | None) -> None:
         if error is None:
             await self._leave_streams()
-            if self.closed is None:
+            if not self.is_closed:
                 await self.complete()
             return
         try:
             await self._leave_streams()
-            if self.closed is None:
+            if not self.is_closed:
                 await self._give_up(error)
         except Exception as trouble:
             # The caller's own exception is the one to hear of.
@@ -223,5 +235,5 @@ class AsyncJob:
             )
 
     async def _close(self, request: Request[ClosedJob], *, total: float | None = None) -> ClosedJob:
-        self.closed = await self._transport.send(request, total=total)
-        return self.closed
+        self._closed = await self._transport.send(request, total=total)
+        return self._closed

@@ -121,7 +121,7 @@ class AsyncStructuredStream(Generic[Model]):
         try:
             async for _ in self.stream:
                 found = _repairs.partial(self.stream.text)
-                if found is not None and found != seen:
+                if found and found != seen:
                     seen = found
                     yield found
         finally:

@@ -27,7 +27,7 @@ class Job:
     """A job as a context manager: leaving it completes it, an exception fails it with the
     exception's type, and an interrupt cancels it. Whoever closes it inside is left alone.
 
-    ``closed`` is its bill, once it was closed here. Safe to share between threads.
+    ``closed`` is its bill. Safe to share between threads.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Job:
     ) -> None:
         self._transport, self._creation, self._id = transport, creation, job_id
         self._streams: set[Stream] = set()
-        self.closed: ClosedJob | None = None
+        self._closed: ClosedJob | None = None
 
     @property
     def id(self) -> UUID:
@@ -47,6 +47,18 @@ class Job:
         if self._id is None:
             raise RuntimeError("Open the job first: `with client.job(...) as job`, or job.open().")
         return self._id
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed here."""
+        return self._closed is not None
+
+    @property
+    def closed(self) -> ClosedJob:
+        """The bill. Raises RuntimeError before the job was closed here."""
+        if self._closed is None:
+            raise RuntimeError("This job was not closed here yet.")
+        return self._closed
 
     def open(self) -> Self:
         """Make the job, if that was not done. Without ``with`` it stays open until it is closed."""
@@ -166,12 +178,12 @@ class Job:
     ) -> None:
         if error is None:
             self._leave_streams()
-            if self.closed is None:
+            if not self.is_closed:
                 self.complete()
             return
         try:
             self._leave_streams()
-            if self.closed is None:
+            if not self.is_closed:
                 self._give_up(error)
         except Exception as trouble:
             # The caller's own exception is the one to hear of.
@@ -192,5 +204,5 @@ class Job:
             self._close(_endings.interruption(self.id, error), total=_endings.CANCELLING_SECONDS)
 
     def _close(self, request: Request[ClosedJob], *, total: float | None = None) -> ClosedJob:
-        self.closed = self._transport.send(request, total=total)
-        return self.closed
+        self._closed = self._transport.send(request, total=total)
+        return self._closed

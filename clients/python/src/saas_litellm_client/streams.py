@@ -118,7 +118,7 @@ class StructuredStream(Generic[Model]):
         try:
             for _ in self.stream:
                 found = _repairs.partial(self.stream.text)
-                if found is not None and found != seen:
+                if found and found != seen:
                     seen = found
                     yield found
         finally:
