@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -102,6 +103,14 @@ def example(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_agent_runs_from_the_command_line(
+    as_alice: Company, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["agent_loop.py", "Who", "pays?"])
+    runpy.run_path(str(PACKAGE / "examples/agent_loop.py"), run_name="__main__")
+    assert capsys.readouterr().out == "Hello from afar\n"
 
 
 def test_the_agent_answers_and_stops_at_its_cap(

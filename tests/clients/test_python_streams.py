@@ -33,6 +33,8 @@ def test_chunks_arrive_and_at_the_end_usage_and_costs(client: Any) -> None:
     assert (stream.finish_reason, stream.job_id) == ("stop", job.id)
     assert stream.call_id == job.closed.calls[0].call_id
     assert stream.costs.credits == job.closed.costs.credits_charged
+    with pytest.raises(RuntimeError, match="once"):
+        list(stream)
     assert verification.verify() == []
 
 

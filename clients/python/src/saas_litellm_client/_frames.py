@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from saas_litellm_client import errors
+from saas_litellm_client import _refusals, errors
 from saas_litellm_client.answers import CallCosts, ToolCall, Usage, message_of
 
 
@@ -79,7 +79,7 @@ class StreamedAnswer:
         except ValueError:
             raise errors.UnexpectedAnswer("A frame of the stream is no JSON.") from None
         if "error" in frame:
-            raise errors.of_envelope(frame["error"])
+            raise _refusals.of_envelope(frame["error"])
         self._learn(frame)
         for choice in frame.get("choices") or ():
             chunk = self._chunk(choice)

@@ -8,14 +8,14 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import httpx
 from pydantic import ValidationError
 
-from saas_litellm_client import errors
+from saas_litellm_client import _refusals, errors
 from saas_litellm_client._requests import Answered_co, Request
 from saas_litellm_client._version import __version__
 from saas_litellm_client.options import Retries, Timeouts
@@ -29,7 +29,8 @@ class Settings:
 
     base_url: str
     team_id: str
-    headers: dict[str, str]
+    # Not shown: the key is among them.
+    headers: dict[str, str] = field(repr=False)
     timeouts: Timeouts
     retries: Retries
 
@@ -160,7 +161,7 @@ def read(request: Request[Answered_co], response: httpx.Response) -> Answered_co
 
 
 def refusal(response: httpx.Response) -> errors.ApiError:
-    return errors.of_answer(response.status_code, response.headers, _json(response.content))
+    return _refusals.of_answer(response.status_code, response.headers, _json(response.content))
 
 
 def _json(content: bytes) -> Any:

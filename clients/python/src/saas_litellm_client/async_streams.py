@@ -35,12 +35,14 @@ class AsyncStream(StreamedAnswer):
         self._total = total
         self._response: httpx.Response | None = None
         self._attempts: _wire.Attempts | None = None
+        self._is_begun = False
 
     async def open(self) -> Self:
         """Ask, if that was not done: raises the ApiError of a refusal, before the first chunk."""
-        if self._attempts is None:
-            self._attempts = self._transport.settings.attempts(self._total)
-            self._response = await self._transport.open(self._request, self._attempts)
+        if self._response is None:
+            attempts = self._transport.settings.attempts(self._total)
+            self._response = await self._transport.open(self._request, attempts)
+            self._attempts = attempts
         return self
 
     async def close(self) -> None:
@@ -61,7 +63,10 @@ class AsyncStream(StreamedAnswer):
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Raises ApiError, StreamCut, ConnectionFailed, TimedOut."""
+        """Raises ApiError, StreamCut, ConnectionFailed, TimedOut; RuntimeError the second time."""
+        if self._is_begun:
+            raise RuntimeError("A stream is read once.")
+        self._is_begun = True
         try:
             await self.open()
             assert self._response is not None

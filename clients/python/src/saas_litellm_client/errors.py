@@ -24,9 +24,7 @@ prompt or an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 
@@ -283,88 +281,9 @@ class ProviderTimeout(Unavailable):
     status, of_code = 504, "provider_timeout"
 
 
-_FAMILIES: Mapping[int, type[ApiError]] = {
-    401: Unauthenticated,
-    402: PaymentRequired,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    429: RateLimited,
-    502: Unavailable,
-    503: Unavailable,
-    504: Unavailable,
-}
-
-
-def by_code() -> dict[str, type[ApiError]]:
-    """The class of each code."""
-    return {found.of_code: found for found in _below(ApiError) if found.of_code}
-
-
-def of_envelope(
-    error: Mapping[str, Any], *, status: int | None = None, retry_after: float | None = None
-) -> ApiError:
-    """The exception of an ``error`` object; ``status`` is None within a stream."""
-    left = dict(error)
-    code = str(left.pop("code", "") or "")
-    kind = _BY_CODE.get(code) or _family(status or 500)
-    return kind(
-        str(left.pop("message", "") or "The request was refused."),
-        code=code,
-        status=status,
-        type=str(left.pop("type", "") or ""),
-        param=left.pop("param", None),
-        request_id=str(left.pop("request_id", "") or ""),
-        retry_after=retry_after,
-        details=left,
-    )
-
-
-def of_answer(status: int, headers: Mapping[str, str], body: Any) -> ApiError:
-    """The exception of an HTTP answer of 400 and above; ``body`` is its JSON, None if it has none."""
-    retry_after = _seconds(headers.get("Retry-After"))
-    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
-        return of_envelope(body["error"], status=status, retry_after=retry_after)
-    kind = _family(status)
-    return kind(
-        f"HTTP {status}, and not in the server's words. Is base_url right, and is the server up?",
-        # A proxy said it: none of the server's codes stands for that.
-        code=f"http_{status}",
-        status=status,
-        request_id=headers.get("X-Request-Id", ""),
-        retry_after=retry_after,
-    )
-
-
-def _seconds(text: str | None) -> float | None:
-    """A Retry-After header: seconds, or a date."""
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
-
-
-def _family(status: int) -> type[ApiError]:
-    return _FAMILIES.get(status) or (ServerError if status >= 500 else InvalidRequest)
-
-
-def _below(kind: type[ApiError]) -> list[type[ApiError]]:
-    return [found for child in kind.__subclasses__() for found in (child, *_below(child))]
-
-
 def _again(kind: type[ApiError], message: str, state: dict[str, Any]) -> ApiError:
     """Unpickle: workers hand errors from process to process."""
     error = kind(message)
     error.__dict__.update(state)
     error.args = ApiError(message, code=state["code"], request_id=state["request_id"]).args
     return error
-
-
-_BY_CODE = by_code()

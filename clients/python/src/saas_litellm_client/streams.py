@@ -35,12 +35,14 @@ class Stream(StreamedAnswer):
         self._total = total
         self._response: httpx.Response | None = None
         self._attempts: _wire.Attempts | None = None
+        self._is_begun = False
 
     def open(self) -> Self:
         """Ask, if that was not done: raises the ApiError of a refusal, before the first chunk."""
-        if self._attempts is None:
-            self._attempts = self._transport.settings.attempts(self._total)
-            self._response = self._transport.open(self._request, self._attempts)
+        if self._response is None:
+            attempts = self._transport.settings.attempts(self._total)
+            self._response = self._transport.open(self._request, attempts)
+            self._attempts = attempts
         return self
 
     def close(self) -> None:
@@ -61,7 +63,10 @@ class Stream(StreamedAnswer):
         self.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Raises ApiError, StreamCut, ConnectionFailed, TimedOut."""
+        """Raises ApiError, StreamCut, ConnectionFailed, TimedOut; RuntimeError the second time."""
+        if self._is_begun:
+            raise RuntimeError("A stream is read once.")
+        self._is_begun = True
         try:
             self.open()
             assert self._response is not None
