@@ -91,8 +91,11 @@ class ProviderServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Ended rather than left: a task that is collected later says so in somebody else's test.
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def script(self, *replies: Reply) -> None:
         self._scripted.extend(replies)
@@ -121,9 +124,9 @@ class ProviderServer:
         application.router.add_post("/v1/audio/speech", self._speech)
         for version in ("v1", "v2"):
             application.router.add_post(f"/{version}/rerank", self._rerank)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
