@@ -14,7 +14,9 @@ from django.db import close_old_connections, connection
 from billing import budgets, expiry, lots, minimums, recurring, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
 from saas_litellm import verification
-from saas_litellm.base import idempotency
+from saas_litellm.base import alerts, idempotency, outbox
+from teams import keys
+from webhooks import courier, deliveries, endpoints
 
 logger = logging.getLogger(__name__)
 SLOW_SECONDS = 3600
@@ -32,6 +34,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
     "budgets reached": budgets.alert,
     "old payloads": payloads.purge,
     "days of profit": rollups.roll_due,
+    "webhooks given up": deliveries.give_up,
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {
@@ -41,6 +44,18 @@ SLOW_CHORES: Mapping[str, Callable[[], int]] = {
     "thin margins": margins.sound,
     "cost drifts": drift.sound,
     "paces of spending": runway.keep_paces,
+    "credits that expire soon": expiry.tell_soon,
+    "keys that expire soon": keys.tell_expiring,
+    "old events": outbox.purge,
+    "old webhook secrets": endpoints.forget_secrets,
+}
+
+
+# What each worker does beside its rounds, on threads of their own: other machines' slowness is
+# nothing that abandoned calls should wait for.
+BESIDE: Mapping[str, Callable[[threading.Event], None]] = {
+    "webhooks": courier.run_until,
+    "alerts": alerts.run_until,
 }
 
 
@@ -58,6 +73,7 @@ def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
 
 def run_until(stopped: threading.Event) -> None:
     """Sweep every SWEEP_INTERVAL_SECONDS until told to stop; a failed round is logged, not fatal."""
+    beside = [_begin_beside(name, run, stopped) for name, run in BESIDE.items()]
     slow_due_at = time.monotonic()
     while not stopped.is_set():
         close_old_connections()
@@ -76,6 +92,26 @@ def run_until(stopped: threading.Event) -> None:
                 connection.close()
         stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
     connection.close()
+    for thread in beside:
+        thread.join(timeout=settings.WEBHOOK_TIMEOUT_SECONDS)
+
+
+def _begin_beside(
+    name: str, run: Callable[[threading.Event], None], stopped: threading.Event
+) -> threading.Thread:
+    def go_on() -> None:
+        while not stopped.is_set():
+            try:
+                run(stopped)
+            except Exception:
+                logger.exception("%s: broke off; beginning again", name)
+                stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=go_on, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _check_ledger_beside() -> None:
