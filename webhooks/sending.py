@@ -20,6 +20,8 @@ EXCERPT_CHARACTERS = 500
 _EXCERPT_BYTES = 4096
 # Connections are kept for the next message to the same endpoint, but not for long.
 _KEPT_SECONDS = 5.0
+# How long the beginning of a body is waited for once the status is there.
+_BODY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ async def _beginning(response: httpcore.Response) -> str:
     """How the body begins, as far as it comes in time."""
     read = b""
     try:
-        async with asyncio.timeout(_KEPT_SECONDS):
+        async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in response.aiter_stream():
                 read += chunk
                 if len(read) >= _EXCERPT_BYTES:
