@@ -153,16 +153,19 @@ def hears(endpoint: Endpoint, event: Event) -> bool:
         return False
     if event.team_id is not None:
         return event.team_id == team.pk
-    shares_wallet = team.draws_on == Team.Wallet.ORGANIZATION
-    return shares_wallet and event.organization_id == team.organization_id
+    return event.organization_id is not None and event.organization_id == wallet_of(team)
 
 
 def audible(endpoint: Endpoint) -> QuerySet[Event]:
     """The events that were kept of those an endpoint may hear, before its types are looked at."""
     found = Event.objects.filter(position__isnull=False)
-    if endpoint.team is not None:
-        found = found.filter(outbox.of_team(endpoint.team.pk, endpoint.team.organization_id))
-    return found
+    team = endpoint.team
+    return found if team is None else found.filter(outbox.of_team(team.pk, wallet_of(team)))
+
+
+def wallet_of(team: Team) -> int | None:
+    """The organization whose wallet's events are this team's concern, if it draws on it."""
+    return team.organization_id if team.draws_on == Team.Wallet.ORGANIZATION else None
 
 
 def types_for(*, is_for_team: bool) -> list[str]:

@@ -31,8 +31,9 @@ from saas_litellm.base.form_pages import (
     once,
     secret_page,
 )
-from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
+from saas_litellm.base.models import Alarm, AuditEntry, Event, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
+from saas_litellm.base.paging import BoundedPaginator
 from saas_litellm.base.refusals import Refusal
 
 __all__ = [
@@ -283,6 +284,18 @@ class LedgerCheckAdmin(ReadOnlyAdmin):
 
 @admin.register(Alarm)
 class AlarmAdmin(ReadOnlyAdmin):
-    list_display = ("last_seen_at", "kind", "subject", "sightings", "detail")
+    list_display = ("last_seen_at", "kind", "subject", "sightings", "alerted_at", "detail")
     list_filter = ("kind",)
     search_fields = ("subject", "detail")
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """What somebody listened to, as it was told."""
+
+    list_display = ("__str__", "type", "object_id", "created_at")
+    list_filter = ("type", ("created_at", RangeDateFilter))
+    list_filter_submit = True
+    search_fields = ("object_id",)
+    paginator = BoundedPaginator
+    show_full_result_count = False

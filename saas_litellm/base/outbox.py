@@ -144,9 +144,11 @@ def after(position: int, *, team_id: int | None, organization_id: int | None) ->
 
 
 def of_team(team_id: int, organization_id: int | None) -> Q:
-    """The events a team may hear: its own, and those of its organization's wallet."""
-    theirs = Q(team_id=team_id) | Q(team_id=None, organization_id=organization_id)
-    return theirs & ~Q(type__in=[name for name, shape in TYPES.items() if not shape.is_for_teams])
+    """The events a team may hear: its own, and with an organization those of its wallet."""
+    theirs = Q(team_id=team_id)
+    if organization_id is not None:
+        theirs |= Q(team_id=None, organization_id=organization_id)
+    return theirs & Q(type__in=[name for name, shape in TYPES.items() if shape.is_for_teams])
 
 
 def purge() -> int:
