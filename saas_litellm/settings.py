@@ -277,6 +277,7 @@ CORS_URLS_REGEX = r"^/(api|v1)/"
 CORS_ALLOW_HEADERS = [
     *default_headers,
     "idempotency-key",
+    "last-event-id",
     "x-api-key",
     "x-job-id",
     "x-job-type",
