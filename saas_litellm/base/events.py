@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
+
+# A JSON number of up to nine decimal places.
+Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 
 
 class Told(BaseModel):
@@ -49,9 +52,9 @@ class ClosedJobTold(JobTold):
     successful_calls: int
     failed_calls: int
     total_tokens: int
-    credits_charged: Decimal
-    credits_refunded: Decimal
-    total_cost_usd: Decimal
+    credits_charged: Amount
+    credits_refunded: Amount
+    total_cost_usd: Amount
 
 
 class JobCompleted(ClosedJobTold):
@@ -81,7 +84,7 @@ class CallFailed(Told):
     purpose: str
     error_code: str
     is_output_delivered: bool
-    credits_charged: Decimal
+    credits_charged: Amount
     finished_at: datetime
 
 
@@ -96,25 +99,25 @@ class CreditsLow(WalletTold):
     type = "credits.low"
     about = "A balance fell below one of its thresholds; once for each crossing."
 
-    threshold: Decimal
-    balance: Decimal
+    threshold: Amount
+    balance: Amount
 
 
 class CreditsExhausted(WalletTold):
     type = "credits.exhausted"
     about = "A job or call was refused for want of credits: the first one since credits were added."
 
-    credits_needed: Decimal
-    credits_available: Decimal
+    credits_needed: Amount
+    credits_available: Amount
 
 
 class CreditsAdded(WalletTold):
     type = "credits.added"
     about = "Credits were added: bought, given, or by a subscription (kind)."
 
-    credits: Decimal
+    credits: Amount
     kind: str
-    balance: Decimal
+    balance: Amount
     expires_at: datetime | None
 
 
@@ -123,7 +126,7 @@ class CreditsExpiring(WalletTold):
     about = "Credits that are left of one lot will expire within seven days; once for each lot."
 
     lot_id: int
-    credits: Decimal
+    credits: Amount
     expires_at: datetime
 
 
@@ -137,8 +140,8 @@ class BudgetReached(Told):
     key_prefix: str | None
     period: str
     starts_on: str
-    limit: Decimal
-    used: Decimal
+    limit: Amount
+    used: Amount
     is_hard: bool
 
 
@@ -182,8 +185,8 @@ class MarginAlarm(Told):
     kind: str
     plan: str
     job_id: UUID | None
-    revenue_usd: Decimal
-    provider_cost_usd: Decimal
+    revenue_usd: Amount
+    provider_cost_usd: Amount
 
 
 class EndpointTested(Told):
