@@ -201,7 +201,7 @@ def test_it_is_tried_for_three_days(
     assert delivery.status == "failed"
     assert timedelta(hours=60) < moved.moment - begun <= timedelta(hours=72)
     assert 4 <= waits[0] <= 6
-    assert all(later > earlier for earlier, later in itertools.pairwise(waits))
+    assert all(later > earlier for earlier, later in itertools.pairwise(waits[:7]))
     assert max(waits) <= deliveries.LONGEST_DELAY_SECONDS * 1.2
     assert len(waits) > 12
 
