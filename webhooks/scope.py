@@ -109,6 +109,9 @@ def _once(claim: idempotency.Claim, work: Callable[[], Any], status: int) -> Htt
     result, kept = idempotency.once(claim, work, _without_secret)
     if result is not None:
         return http.answer(result, status=status)
+    if not kept:
+        # The key that opens it is gone; doing it again would do it twice.
+        raise idempotency.KeyReused
     return HttpResponse(
         kept,
         content_type="application/json",

@@ -17,6 +17,7 @@ import httpcore
 import orjson
 from django.conf import settings
 from django.core.mail import send_mail
+from django.db import connection
 from django.db.models import F, Q
 
 from saas_litellm.base import clock
@@ -40,6 +41,10 @@ def run_until(stopped: threading.Event) -> None:
             tell()
         except Exception:
             logger.exception("alerts: failed; trying again")
+        finally:
+            if not settings.EMBEDDED:
+                # Back to the pool: a thread that waits needs no connection.
+                connection.close()
         stopped.wait(LOOK_SECONDS)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from django.db import connection
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from billing import ledger
@@ -313,6 +314,19 @@ def test_a_worker_that_is_killed_over_a_message_loses_nothing(
     assert receiver.ids == [sent, sent]
     assert list(Attempt.objects.values_list("number", "response_status")) == [(1, None), (2, 200)]
     assert Delivery.objects.get().tries == 2
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="embedded is SQLite")
+def test_the_one_process_of_the_embedded_mode_delivers(
+    spawned: Any, near: None, receiver: Receiver
+) -> None:
+    alice = factories.company()
+    making.endpoint(receiver.url, team=alice.team, types=["job.created"])
+    served = spawned(DEBUG="1", WEBHOOK_PRIVATE_TARGETS="1")
+    with served.client(alice.headers) as http:
+        http.post("/api/jobs/create", json={"team_id": "alice", "job_type": "x"})
+    wait_until(lambda: receiver.got)
+    assert receiver.got[0].message["data"]["team_id"] == "alice"
 
 
 def test_an_endpoint_whose_secret_cannot_be_read_is_sent_nothing(

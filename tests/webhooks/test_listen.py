@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from standardwebhooks import Webhook
 
+from saas_litellm.base.events import TYPES
 from saas_litellm.base.models import Listener
 from tests import factories, work
 from tests.conftest import ROOT, database_url, wait_until
+from tests.webhooks import making
 from tests.webhooks.receiver import Receiver
 from webhooks import signing
 
@@ -58,3 +61,21 @@ def test_it_refuses_what_there_is_not(db: None, capsys: Any) -> None:
     for arguments in (["--team", "nobody"], ["--types", "job.eaten"]):
         with pytest.raises(CommandError):
             call_command("listen", *arguments)
+
+
+def test_the_documents_receiver_takes_what_is_sent(couriers: Any, receiver: Receiver) -> None:
+    guide = (ROOT / "docs/webhooks.md").read_text()
+    (program,) = re.findall(r"```python receiver\n(.*?)```", guide, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    _, secret = making.endpoint(receiver.url)
+    couriers()
+    (sent,) = making.happen("a")
+    wait_until(lambda: receiver.got)
+    got = receiver.got[0]
+    assert names["received"](got.body, got.headers, secret)["id"] == sent
+
+
+def test_the_documents_name_every_type() -> None:
+    guide = (ROOT / "docs/webhooks.md").read_text()
+    assert {name for name in TYPES if f"`{name}`" not in guide} == set()
