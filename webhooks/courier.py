@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 
 from django.conf import settings
 
@@ -19,8 +20,8 @@ from webhooks.deliveries import Parcel
 from webhooks.sending import Answer
 
 LOOK_SECONDS = 1.0
-# So many messages, and the endpoint goes back for others to have a turn.
-AT_ONE_TURN = 100
+# So many messages, or so long, and the endpoint goes back for others to have a turn.
+AT_ONE_TURN, TURN_SECONDS = 100, 30.0
 logger = logging.getLogger("saas_litellm.webhooks")
 
 
@@ -59,8 +60,9 @@ class Courier:
     async def _turn(self, endpoint_id: int, lease: str, stopped: threading.Event) -> None:
         """One message after the other, while there are any."""
         try:
+            ends_at = time.monotonic() + TURN_SECONDS
             for _ in range(AT_ONE_TURN):
-                if stopped.is_set():
+                if stopped.is_set() or time.monotonic() > ends_at:
                     break
                 parcel = await in_database(deliveries.next_parcel, endpoint_id, lease=lease)
                 if parcel is None:

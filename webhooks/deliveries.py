@@ -9,6 +9,7 @@ worker that dies leaves a lease that ends, and its message is sent again.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5, 6 * 3600
 RESTS_AFTER = 3
 FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 10, 600
 LONGEST_RETRY_AFTER_SECONDS = 24 * 3600
+# One team's share of the places is one in so many; more candidates are looked at than can be taken.
+_SHARE, _CANDIDATES = 4, 5
 # Fewer failures say little about an endpoint, however long ago the first was.
 DISABLED_AFTER = 10
 
@@ -68,7 +71,11 @@ def fan_out() -> int:
 
 
 def claim(*, most: int) -> list[tuple[int, str]]:
-    """Lease up to so many endpoints that have something due; returns their ids, and the leases."""
+    """Lease up to so many endpoints that have something due; returns their ids, and the leases.
+
+    Whoever waited longest comes first, and no team has more than its share of a worker's places at
+    once: slow endpoints of one team keep nobody else waiting.
+    """
     now = clock.now()
     due = Delivery.objects.filter(endpoint=OuterRef("pk"), status=Status.PENDING, next_at__lte=now)
     free = (
@@ -76,8 +83,18 @@ def claim(*, most: int) -> list[tuple[int, str]]:
         .filter(Exists(due))
         .order_by(F("leased_until").asc(nulls_first=True), "id")
     )
-    leased = []
-    for endpoint_id in free.values_list("pk", flat=True)[:most]:
+    candidates = list(free.values_list("pk", "team_id")[: most * _CANDIDATES])
+    if not candidates:
+        return []
+    busy = Counter(Endpoint.objects.filter(leased_until__gt=now).values_list("team_id", flat=True))
+    share = max(1, settings.WEBHOOK_CONCURRENCY // _SHARE)
+    leased: list[tuple[int, str]] = []
+    for endpoint_id, team_id in candidates:
+        if len(leased) == most:
+            break
+        if team_id is not None and busy[team_id] >= share:
+            continue
+        busy[team_id] += 1
         lease = uuid4().hex
         taken = Endpoint.objects.filter(_unleased(now), pk=endpoint_id).update(
             leased_by=lease, leased_until=now + _lasting()

@@ -181,6 +181,27 @@ def test_a_slow_endpoint_delays_no_other(couriers: Any, receiver: Receiver, sett
     assert making.statuses(slow) == ["pending"] * 3
 
 
+def test_no_team_takes_every_place(db: None, near: None, receiver: Receiver, settings: Any) -> None:
+    settings.WEBHOOK_CONCURRENCY = 8
+    alice, bob = factories.team(), factories.team(name="bob")
+    for _ in range(6):
+        making.endpoint(receiver.url, team=alice)
+    of_bob, _ = making.endpoint(receiver.url, team=bob)
+    platforms, _ = making.endpoint(receiver.url)
+    making.happen("a", team=alice)
+    making.happen("b", team=bob)
+    deliveries.fan_out()
+    first = [pk for pk, _ in deliveries.claim(most=8)]
+    assert len(first) == 4
+    assert {of_bob.pk, platforms.pk} < set(first)
+    assert deliveries.claim(most=8) == []
+    Endpoint.objects.filter(pk__in=first).update(leased_until=clock.now())
+    # The others of alice have waited longer.
+    second = [pk for pk, _ in deliveries.claim(most=8)]
+    assert len(second) == 4
+    assert set(second) & set(first) == {of_bob.pk, platforms.pk}
+
+
 def test_it_is_tried_for_three_days(
     db: None, near: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,10 @@ def test_what_was_sent_is_shown_and_sent_again(olga: Client, endpoint: Endpoint)
     deliveries.finish(parcel, answer)
     listed = olga.get(f"/admin/webhooks/delivery/?endpoint__id__exact={endpoint.pk}")
     assert "job.created" in listed.content.decode()
+    for page in ("webhooks/delivery", "base/event"):
+        found = olga.get(f"/admin/{page}/?type=job.created").context["cl"].result_count
+        none = olga.get(f"/admin/{page}/?type=job.failed").context["cl"].result_count
+        assert (found, none) == (1, 0)
     path = f"/admin/webhooks/delivery/{parcel.delivery_id}/"
     page = olga.get(f"{path}change/").content.decode()
     assert "answered 500" in page

@@ -12,6 +12,7 @@ from django.urls import reverse
 from unfold.admin import TabularInline
 
 from saas_litellm.base.admin import (
+    EventTypeFilter,
     PageForm,
     ReadOnlyAdmin,
     actor,
@@ -41,6 +42,10 @@ class AttemptInline(TabularInline):  # type: ignore[misc] # unfold is untyped
         return bool(request.user.has_perm("webhooks.view_delivery"))
 
 
+class EventTypes(EventTypeFilter):
+    column = "event__type"
+
+
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
     list_display = (
@@ -55,7 +60,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         "finished_at",
     )
     list_select_related = ("event", "endpoint__team")
-    list_filter = ("status", "cause", "endpoint", "event__type")
+    list_filter = ("status", "cause", EventTypes)
     fields = (
         "endpoint",
         "type",
