@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import F, Q
 
+from billing import telling
 from billing.models import Budget, BudgetPeriod
 from billing.refusals import BudgetExceeded
 from saas_litellm.base import alarms, audit, clock
@@ -200,12 +201,17 @@ def alert() -> int:
         alerted_at=None,
         budget__is_active=True,
         used_nanocredits__gte=F("budget__limit_nanocredits"),
-    ).select_related("budget__team", "budget__api_key", "budget__organization")
+    ).select_related(
+        "budget__team__organization", "budget__api_key__team__organization", "budget__organization"
+    )
     alerted = 0
     for period in reached[:500]:
-        claimed = BudgetPeriod.objects.filter(pk=period.pk, alerted_at=None).update(
-            alerted_at=clock.now()
-        )
+        with transaction.atomic():
+            claimed = BudgetPeriod.objects.filter(pk=period.pk, alerted_at=None).update(
+                alerted_at=clock.now()
+            )
+            if claimed:
+                telling.budget_reached(period)
         if claimed:
             alerted += 1
             alarms.sound(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from billing import ledger, lots
+from billing import ledger, lots, telling
 from billing.models import Account, Entry, Lot
 from billing.refusals import LotNotLive
-from saas_litellm.base import audit, clock
+from saas_litellm.base import audit, clock, events
+from saas_litellm.base.money import from_nano
+
+SOON = timedelta(days=7)
 
 
 def expire_due() -> int:
@@ -19,6 +22,27 @@ def expire_due() -> int:
     due = Lot.objects.filter(remaining_nanocredits__gt=0, expires_at__lte=now)
     accounts = Account.objects.filter(pk__in=due.values("account_id"))
     return sum(_expire_due_of(account, now) for account in accounts[:500])
+
+
+def tell_soon() -> int:
+    """Tell of every lot that will expire soon, once for each; returns how many there are."""
+    now = clock.now()
+    due = Lot.objects.filter(
+        remaining_nanocredits__gt=0, expires_at__gt=now, expires_at__lte=now + SOON
+    ).select_related("account")
+    heard = [lot for lot in due[:5000] if telling.is_heard(events.CreditsExpiring, lot.account)]
+    with transaction.atomic():
+        for lot in heard:
+            telling.of_wallet(
+                events.CreditsExpiring,
+                lot.account_id,
+                object_id=f"lot:{lot.grant_id}",
+                key=f"expiring:{lot.grant_id}",
+                lot_id=lot.grant_id,
+                credits=from_nano(lot.remaining_nanocredits),
+                expires_at=lot.expires_at,
+            )
+    return len(heard)
 
 
 def expire_now(*, account: Account, grant_id: int, actor: str, reason: str) -> Entry:

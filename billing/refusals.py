@@ -8,6 +8,8 @@ class InsufficientCredits(PaymentRequired):
     code = "insufficient_credits"
 
     def __init__(self, *, needed: int, available: int) -> None:
+        """Both in nanocredits."""
+        self.needed, self.available = needed, available
         shown = {"credits_needed": from_nano(needed), "credits_available": from_nano(available)}
         super().__init__(
             f"This needs {shown['credits_needed']} credits and {shown['credits_available']} are"

@@ -11,8 +11,9 @@ from collections import defaultdict
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 
+from billing import telling
 from billing.models import Account, BalanceThreshold, Entry
-from saas_litellm.base import alarms, audit, clock
+from saas_litellm.base import alarms, audit, clock, events
 from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Invalid
 
@@ -79,19 +80,30 @@ def _cross(threshold: BalanceThreshold, lines: list[tuple[int, int]]) -> int:
     for _, balance in seen:
         crossings += int(not is_below and balance < threshold.nanocredits)
         is_below = balance < threshold.nanocredits
-    claimed = BalanceThreshold.objects.filter(
-        pk=threshold.pk, checked_entry_id=threshold.checked_entry_id
-    ).update(
-        is_below=is_below,
-        checked_entry_id=seen[-1][0],
-        fired_at=clock.now() if crossings else threshold.fired_at,
-    )
-    if not claimed:
-        return 0
+    left = from_nano(seen[-1][1])
+    with transaction.atomic():
+        claimed = BalanceThreshold.objects.filter(
+            pk=threshold.pk, checked_entry_id=threshold.checked_entry_id
+        ).update(
+            is_below=is_below,
+            checked_entry_id=seen[-1][0],
+            fired_at=clock.now() if crossings else threshold.fired_at,
+        )
+        if not claimed:
+            return 0
+        if telling.is_heard(events.CreditsLow, threshold.account):
+            for _ in range(crossings):
+                telling.of_wallet(
+                    events.CreditsLow,
+                    threshold.account_id,
+                    object_id=f"account:{threshold.account_id}",
+                    threshold=from_nano(threshold.nanocredits),
+                    balance=left,
+                )
     for _ in range(crossings):
         alarms.sound(
             kind="credits.low",
             subject=f"{threshold.account} below {from_nano(threshold.nanocredits)}",
-            detail=f"{from_nano(seen[-1][1])} credits left",
+            detail=f"{left} credits left",
         )
     return crossings

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from billing import ledger
 from billing.models import Hold
-from jobs import admission, charging, costs, lifecycle, payloads, replays, rollups, routing
+from jobs import admission, charging, costs, lifecycle, payloads, replays, rollups, routing, telling
 from jobs.admission import Order, Placing, output_bound
 from jobs.models import Attempt, Call, CostLine, Job
 from jobs.open_calls import OpenCall, Outcome
@@ -198,6 +198,8 @@ def settle(*, opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Ca
             booked_nano_usd=booked,
             is_package=charging.is_package(stored),
         )
+        if not is_late:
+            telling.call_failed(stored)
     if attempt is not None:
         _report(attempt, outcome, health=_health(opened, attempt))
     if charge.overrun_nanocredits:
@@ -244,6 +246,7 @@ def _abandon(call_id: Any, job_id: Any) -> bool:
         lifecycle.account_for(
             call=call, freed=admission.reservation_of(call), booked_nano_usd=booked
         )
+        telling.call_failed(call)
         alarms.sound(
             kind="call.abandoned", subject=f"team {call.team.slug}", detail=f"call {call.pk}"
         )

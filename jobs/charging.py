@@ -5,7 +5,7 @@ from __future__ import annotations
 from billing import budgets, counters, ledger, plans
 from billing.models import Hold
 from billing.pricing import Measure, Plan
-from jobs import admission, lifecycle
+from jobs import admission, lifecycle, margins
 from jobs.models import Call, Job
 from jobs.usage import Usage
 from saas_litellm.base import alarms
@@ -78,6 +78,16 @@ def flag_thin_margin(call: Call) -> None:
     if admission.is_below_floor(
         cost=row.provider_cost_nano_usd, value=value, floor=rule.margin_floor_basis_points
     ):
+        if margins.is_heard():
+            margins.tell(
+                kind="floor",
+                team=job.team.slug,
+                plan=job.plan_version.plan.slug,
+                revenue=value,
+                cost=row.provider_cost_nano_usd,
+                key=f"job:{job.pk}",
+                job_id=job.pk,
+            )
         alarms.sound(
             kind="margin.floor",
             subject=f"team {job.team.slug}, {job.job_type}",

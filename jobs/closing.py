@@ -17,7 +17,7 @@ from django.db import transaction
 from billing import ledger, plans
 from billing.models import Hold
 from billing.pricing import Plan
-from jobs import lifecycle, refunds
+from jobs import lifecycle, refunds, telling
 from jobs.models import Job
 from jobs.refusals import CallsInFlight, JobClosed
 from saas_litellm.base import audit, clock
@@ -67,6 +67,7 @@ def close(
         _settle_own_price(job, plan, due - job.charged_nanocredits, actor)
         _give_back(job, plan, due, actor)
         job.refresh_from_db()
+        telling.closed(job)
         if job.is_waived:
             audit.record(
                 actor=actor,

@@ -13,6 +13,8 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import transaction
 
+from billing import exhaustion
+from billing.refusals import InsufficientCredits
 from jobs import admission, cache, calls, estimate, lifecycle, replays
 from jobs.cache import Policy, Recording
 from jobs.calls import OpenCall, Order
@@ -192,6 +194,9 @@ def open_call(errand: Errand, visit: Visit) -> OpenCall:
             subject=f"team {visit.caller.team.slug}, {visit.resolved.alias.name}",
             detail=f"its plan has no price for the unit of {visit.resolved.alias.kind}",
         )
+        raise
+    except InsufficientCredits as refusal:
+        exhaustion.tell(visit.caller.team, refusal)
         raise
 
 

@@ -18,6 +18,7 @@ from django.db.models import F
 from billing import ledger, plans
 from billing.budgets import Spender
 from billing.pricing import JobPrice
+from jobs import telling
 from jobs.models import Call, Job, Quote, StatusChange
 from jobs.refusals import JobCapExceeded, JobClosed, QuoteUsed
 from saas_litellm.base import clock
@@ -110,6 +111,7 @@ def create(
             _use_quote(quote, job)
         by = actor or f"team:{team.slug}"
         _record(job.pk, from_status="", to_status=Status.PENDING, actor=by)
+        telling.created(job)
     return job
 
 
@@ -330,6 +332,7 @@ def _start(job: Job) -> bool:
         to_status=Status.IN_PROGRESS,
         actor=f"team:{job.team.slug}",
     )
+    telling.started(job)
     return True
 
 

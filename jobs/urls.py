@@ -1,6 +1,7 @@
 from django.urls import path
 
 from jobs import call_views, operator_views, reconciliation_views, views
+from jobs.following import stream
 from teams.operator_api import by_method
 
 urlpatterns = [
@@ -9,6 +10,7 @@ urlpatterns = [
     path("jobs/create-and-call", call_views.create_and_call),
     path("jobs/create-and-call-stream", call_views.create_and_call_stream),
     path("jobs/<uuid:job_id>", views.show_job),
+    path("jobs/<uuid:job_id>/events", stream.follow_job),
     path("jobs/<uuid:job_id>/llm-call", call_views.llm_call),
     path("jobs/<uuid:job_id>/llm-call-stream", call_views.llm_call_stream),
     path("jobs/<uuid:job_id>/complete", views.complete_job),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from billing import exhaustion
 from jobs import closing, lifecycle, metering, presentation, quotes, reports
 from jobs.models import Job
 from jobs.schemas import (
@@ -57,7 +58,12 @@ def open_job(
 
 
 @endpoint(
-    "POST", body=CreateJob, answer=presentation.CreatedJob, status=201, summary="Create a job"
+    "POST",
+    body=CreateJob,
+    answer=presentation.CreatedJob,
+    status=201,
+    refused=exhaustion.tell,
+    summary="Create a job",
 )
 def create_job(caller: Caller, body: CreateJob) -> dict[str, Any]:
     """Open a job. A flat price or a minimum is set aside now; with ``reserve`` the whole cap is."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas_litellm.settings")
@@ -26,6 +28,8 @@ django.setup(set_prefix=False)
 logging.captureWarnings(capture=True)
 
 from jobs import gateway, metering
+from jobs.following import socket as following_socket
+from jobs.following.feed import feed as following
 from saas_litellm import checks, secret_paths, worker
 from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
@@ -73,6 +77,9 @@ class Application:
             return
         if scope["type"] == "websocket" and scope["path"] == LIVE_PATH:
             await self.live(scope, receive, send)
+            return
+        if scope["type"] == "websocket" and (job_id := following_socket.job_of(scope["path"])):
+            await following_socket.serve(job_id, scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
@@ -126,9 +133,11 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
             # Importing litellm takes seconds: on a thread, while the first requests are served.
             asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
             background = worker.Thread.started() if settings.EMBEDDED else None
+            _close_when_stopped(following.close)
             await send({"type": "lifespan.startup.complete"})
         else:
             live.feed.close()
+            following.close()
             stopped = await metering.drain(settings.SHUTDOWN_GRACE_SECONDS)
             if stopped:
                 logger.warning("stopped %d calls at shutdown; each is settled", stopped)
@@ -138,6 +147,22 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
             await asyncio.to_thread(tracing.stop)
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def _close_when_stopped(close: Callable[[], None]) -> None:
+    """On the signal itself: the server says that it stops only after the last open answer."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        if callable(before):
+
+            def pass_on(number: int, frame: Any, then: Callable[..., Any] = before) -> None:
+                loop.call_soon_threadsafe(close)
+                then(number, frame)
+
+            signal.signal(number, pass_on)
 
 
 def _declared_length(scope: Scope) -> int:

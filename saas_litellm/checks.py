@@ -185,6 +185,39 @@ def check_public_url(**_: Any) -> list[CheckMessage]:
     return []
 
 
+@register(Tags.security, deploy=True)
+def check_alerts(**_: Any) -> list[CheckMessage]:
+    goes_nowhere = settings.EMAIL_BACKEND == "django.core.mail.backends.dummy.EmailBackend"
+    if settings.ALERT_EMAILS and goes_nowhere:
+        return [
+            Warning(
+                "ALERT_EMAILS is set and EMAIL_URL is not: alarms are sent nowhere.",
+                hint="Set EMAIL_URL to how e-mail leaves.",
+                id="saas.W020",
+            )
+        ]
+    return []
+
+
+@register(Tags.security)
+def check_webhooks(**_: Any) -> list[CheckMessage]:
+    figures = (
+        settings.WEBHOOK_CONCURRENCY,
+        settings.WEBHOOK_CONNECT_SECONDS,
+        settings.WEBHOOK_TIMEOUT_SECONDS,
+        settings.WEBHOOK_DISABLE_DAYS,
+    )
+    if min(figures) <= 0 or settings.EVENT_RETENTION_DAYS < 8:
+        return [
+            Error(
+                "A WEBHOOK_ setting is not more than 0, or EVENT_RETENTION_DAYS is under 8.",
+                hint="Unset them for what is usual.",
+                id="saas.E021",
+            )
+        ]
+    return []
+
+
 def is_without_secret() -> bool:
     return not _secret("SECRET_KEY")
 
@@ -214,6 +247,7 @@ def refusal_to_serve() -> str:
         *check_limits(),
         *check_threads(),
         *check_sign_in(),
+        *check_webhooks(),
     ]
     wrong = [message for message in found if message.level >= Error("").level]
     return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)

@@ -124,6 +124,22 @@ SUPPORT_REFUND_LIMIT_CREDITS = env.int("SUPPORT_REFUND_LIMIT_CREDITS", default=1
 # How many pages one process keeps the live view of at a time; 0: none.
 LIVE_WATCHERS_MAX = env.int("LIVE_WATCHERS_MAX", default=50)
 
+# --- Events, webhooks, alerts ----------------------------------------------------------------
+EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=30)
+# How many endpoints one worker writes to at a time, and how long one may take to answer.
+WEBHOOK_CONCURRENCY = env.int("WEBHOOK_CONCURRENCY", default=20)
+WEBHOOK_CONNECT_SECONDS = env.float("WEBHOOK_CONNECT_SECONDS", default=5.0)
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", default=20.0)
+# An endpoint that only failed for so long is switched off.
+WEBHOOK_DISABLE_DAYS = env.int("WEBHOOK_DISABLE_DAYS", default=5)
+# Let webhooks reach private, loopback and link-local addresses: for a closed network of your own.
+WEBHOOK_PRIVATE_TARGETS = env.bool("WEBHOOK_PRIVATE_TARGETS", default=False)
+# How many readers one process keeps the status of jobs live for, at a time; 0: none.
+JOB_READERS_MAX = env.int("JOB_READERS_MAX", default=500)
+# Where alarms are told: e-mail addresses, and a webhook that takes what Slack's takes.
+ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
+ALERT_SLACK_URL = env.str("ALERT_SLACK_URL", default="")
+
 # The longest answer that an Idempotency-Key replays.
 REPLAY_MAX_BYTES = env.int("REPLAY_MAX_BYTES", default=512 * 1024)
 
@@ -139,6 +155,7 @@ INSTALLED_APPS = [
     "teams.apps.TeamsConfig",
     "billing.apps.BillingConfig",
     "jobs.apps.JobsConfig",
+    "webhooks.apps.WebhooksConfig",
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -267,6 +284,7 @@ CORS_URLS_REGEX = r"^/(api|v1)/"
 CORS_ALLOW_HEADERS = [
     *default_headers,
     "idempotency-key",
+    "last-event-id",
     "x-api-key",
     "x-job-id",
     "x-job-type",
@@ -321,7 +339,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api",
-    "POSTPROCESSING_HOOKS": [],
+    "POSTPROCESSING_HOOKS": ["saas_litellm.openapi.with_webhooks"],
 }
 
 

@@ -21,6 +21,7 @@ urlpatterns = [
     path("metrics", metrics),
     path("api/", include("jobs.urls")),
     path("api/", include("billing.urls")),
+    path("api/", include("webhooks.urls")),
     path("v1/", include("jobs.v1_urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("openapi.yaml", SpectacularAPIView.as_view()),

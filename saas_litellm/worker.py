@@ -14,10 +14,12 @@ from django.db import close_old_connections, connection
 from billing import budgets, expiry, lots, minimums, recurring, revenue, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
 from saas_litellm import verification
-from saas_litellm.base import clock, idempotency
+from saas_litellm.base import alerts, clock, idempotency, outbox
 from saas_litellm.base.models import Heartbeat
 from saas_litellm.base.telemetry import metrics
 from saas_litellm.observing import state
+from teams import keys
+from webhooks import courier, deliveries, endpoints
 
 logger = logging.getLogger(__name__)
 SLOW_SECONDS = 3600
@@ -36,6 +38,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
     "old payloads": payloads.purge,
     "days of profit": rollups.roll_due,
     "days of revenue": revenue.keep_due,
+    "webhooks given up": deliveries.give_up,
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {
@@ -45,6 +48,18 @@ SLOW_CHORES: Mapping[str, Callable[[], int]] = {
     "thin margins": margins.sound,
     "cost drifts": drift.sound,
     "paces of spending": runway.keep_paces,
+    "credits that expire soon": expiry.tell_soon,
+    "keys that expire soon": keys.tell_expiring,
+    "old events": outbox.purge,
+    "old webhook secrets": endpoints.forget_secrets,
+}
+
+
+# What each worker does beside its rounds, on threads of their own: other machines' slowness is
+# nothing that abandoned calls should wait for.
+BESIDE: Mapping[str, Callable[[threading.Event], None]] = {
+    "webhooks": courier.run_until,
+    "alerts": alerts.run_until,
 }
 
 
@@ -69,6 +84,7 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
 
     ``after_round`` is called when a round has ended well.
     """
+    beside = [_begin_beside(name, run, stopped) for name, run in BESIDE.items()]
     slow_due_at = time.monotonic()
     while not stopped.is_set():
         close_old_connections()
@@ -89,6 +105,26 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
                 connection.close()
         stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
     connection.close()
+    for thread in beside:
+        thread.join(timeout=settings.WEBHOOK_TIMEOUT_SECONDS)
+
+
+def _begin_beside(
+    name: str, run: Callable[[threading.Event], None], stopped: threading.Event
+) -> threading.Thread:
+    def go_on() -> None:
+        while not stopped.is_set():
+            try:
+                run(stopped)
+            except Exception:
+                logger.exception("%s: broke off; beginning again", name)
+                stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=go_on, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _check_ledger_beside() -> None:

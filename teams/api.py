@@ -8,7 +8,7 @@ schema-only DRF view, so that drf-spectacular documents it like any other.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -162,9 +162,13 @@ def endpoint(
     query: type[Query] | None = None,
     status: int = HTTPStatus.OK,
     owner_slug: Callable[[Mapping[str, Any]], str | None] = lambda path: path.get("team_id"),
+    refused: Callable[[Team, Refusal], None] | None = None,
     summary: str,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a team endpoint from ``function(caller, [body or query], **path)``, sync."""
+    """Declare a team endpoint from ``function(caller, [body or query], **path)``, sync.
+
+    ``refused`` hears of its refusals once nothing of the work stands any more.
+    """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
@@ -188,7 +192,12 @@ def endpoint(
                     owner_slug=lambda: owner_slug(path),
                 )
                 claim = key.claim(caller.name) if key else None
-                return answer_once(claim, lambda: function(caller, *given, **path), status)
+                try:
+                    return answer_once(claim, lambda: function(caller, *given, **path), status)
+                except Refusal as refusal:
+                    if refused is not None:
+                        refused(caller.team, refusal)
+                    raise
 
             return await in_database(work)
 
@@ -259,7 +268,7 @@ def documented(
     query: type[Query] | None = None,
     description: str | None = None,
     examples: list[Any] | None = None,
-    security: str = "teamKey",
+    security: str | Sequence[str] = "teamKey",
 ) -> Callable[..., Any]:
     """Hang a schema-only DRF view on an async one: drf-spectacular finds views by ``cls``."""
 
@@ -274,7 +283,7 @@ def documented(
         responses={**answers, "default": ErrorAnswer},
         parameters=_parameters(query),
         examples=examples or [],
-        auth=[{security: []}],
+        auth=[{name: []} for name in ([security] if isinstance(security, str) else security)],
         tags=[str(view.__module__).partition(".")[0]],
     )(documentation)
     view.cls = type("Documentation", (APIView,), {method.lower(): shown})  # type: ignore[attr-defined]

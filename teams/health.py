@@ -8,12 +8,13 @@ compare-and-set may call it once, as a probe; an answer closes it, a failure ope
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
 
-from saas_litellm.base import alarms, audit, clock
-from teams.models import DeploymentHealth
+from saas_litellm.base import alarms, audit, clock, events, outbox
+from teams.models import Deployment, DeploymentHealth
 
 FAILURES_TO_OPEN = 5
 # Failures further apart than this are not one outage.
@@ -52,9 +53,12 @@ def failed(*, deployment_id: int, reason: str, pause_seconds: float | None = Non
         pause = min(FIRST_PAUSE * 2 ** min(health.openings, 10), LONGEST_PAUSE)
     else:
         return
-    was_closed = row.filter(open_until=None).update(
-        open_until=now + pause, openings=F("openings") + 1
-    )
+    with transaction.atomic():
+        was_closed = row.filter(open_until=None).update(
+            open_until=now + pause, openings=F("openings") + 1
+        )
+        if was_closed:
+            _tell(events.ProviderDown, deployment_id, reason=reason, tried_again_at=now + pause)
     if was_closed:
         alarms.sound(
             kind="deployment.cooling",
@@ -71,15 +75,45 @@ def answered(health: DeploymentHealth | None) -> None:
     """Close the breaker and forget the failures; no statement when there were none."""
     if health is None or (health.failures == 0 and health.open_until is None):
         return
-    DeploymentHealth.objects.filter(pk=health.pk).update(failures=0, openings=0, open_until=None)
+    _close(health.deployment_id)
 
 
 def reset(*, deployment_id: int, actor: str) -> None:
     """An operator's word that it is well again."""
     with transaction.atomic():
-        DeploymentHealth.objects.filter(deployment_id=deployment_id).update(
-            failures=0, openings=0, open_until=None
-        )
+        _close(deployment_id)
         audit.record(
             actor=actor, action="deployment.close_breaker", target=f"deployment:{deployment_id}"
         )
+
+
+def _close(deployment_id: int) -> None:
+    """Forget its failures; who was told that it is down is told that it is up, once."""
+    row = DeploymentHealth.objects.filter(deployment_id=deployment_id)
+    closed = {"failures": 0, "openings": 0, "open_until": None}
+    if not outbox.is_heard(events.ProviderUp, team_id=None, organization_id=None):
+        row.update(**closed)
+        return
+    with transaction.atomic():
+        if row.exclude(open_until=None).update(**closed):
+            _tell(events.ProviderUp, deployment_id)
+        else:
+            row.update(**closed)
+
+
+def _tell(shape: type[events.DeploymentTold], deployment_id: int, **said: Any) -> None:
+    if not outbox.is_heard(shape, team_id=None, organization_id=None):
+        return
+    deployment = Deployment.objects.select_related("alias").get(pk=deployment_id)
+    outbox.emit(
+        shape,
+        team_id=None,
+        organization_id=None,
+        object_id=f"deployment:{deployment_id}",
+        told=lambda: shape(
+            deployment_id=deployment_id,
+            alias=deployment.alias.name,
+            model=deployment.model,
+            **said,
+        ),
+    )

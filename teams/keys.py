@@ -11,16 +11,19 @@ import re
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q
 
-from saas_litellm.base import audit, clock, encryption
+from saas_litellm.base import audit, clock, encryption, events, outbox
 from saas_litellm.base.refusals import Conflict, Invalid, NotFound, Unauthenticated
 from teams.models import ApiKey, Organization, Team
 from teams.refusals import KeyExpired, OrganizationSuspended, TeamPaused, TeamSuspended
 
 _SHAPE = re.compile(r"slk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
+# How long before its end a key is told of.
+SOON = timedelta(days=7)
 # Compared against when no row matches, so that an unknown prefix takes as long as a wrong secret.
 _NO_DIGEST = "0" * 64
 
@@ -186,3 +189,30 @@ def rotate(*, prefix: str, actor: str, overlap: timedelta) -> tuple[ApiKey, str]
             ends_at=ends_at.isoformat(),
         )
     return successor, text
+
+
+def tell_expiring() -> int:
+    """Tell of every key that ends soon and was not replaced, once for each; returns how many."""
+    now = clock.now()
+    ending = ApiKey.objects.filter(
+        revoked_at=None, replaced_by=None, expires_at__gt=now, expires_at__lte=now + SOON
+    ).select_related("team__organization")
+    told = 0
+    for key in ending[:5000]:
+        outbox.emit(
+            events.KeyExpiring,
+            team_id=key.team_id,
+            organization_id=key.team.organization_id,
+            object_id=f"key:{key.prefix}",
+            key=f"key:{key.prefix}:{key.expires_at:%Y%m%dT%H%M%S}",
+            told=partial(_expiring, key),
+        )
+        told += 1
+    return told
+
+
+def _expiring(key: ApiKey) -> events.KeyExpiring:
+    assert key.expires_at is not None, "it has an end"
+    return events.KeyExpiring(
+        team_id=key.team.slug, key_prefix=key.prefix, name=key.name, expires_at=key.expires_at
+    )

@@ -30,7 +30,7 @@ class Role:
         return _is_like(permission, self.may) and not _is_like(permission, self.never)
 
 
-_LOOK = ("base.view_*", "teams.view_*", "billing.view_*", "jobs.view_*")
+_LOOK = ("base.view_*", "teams.view_*", "billing.view_*", "jobs.view_*", "webhooks.view_*")
 _NOT_FOR_ALL = (
     "teams.view_providercredential",
     "teams.view_operatorkey",
@@ -41,7 +41,7 @@ ROLES: dict[str, Role] = {
     OWNER: Role(about="everything, people and roles included", may=("*",)),
     "admin": Role(
         about="everything but people, roles and operator keys",
-        may=("base.*", "teams.*", "billing.*", "jobs.*"),
+        may=("base.*", "teams.*", "billing.*", "jobs.*", "webhooks.*"),
         never=(
             "teams.*_user",
             "teams.add_operatorkey",
@@ -64,8 +64,8 @@ ROLES: dict[str, Role] = {
         never=_NOT_FOR_ALL,
     ),
     "support": Role(
-        about="looks, pauses and resumes teams, refunds up to a limit a day",
-        may=(*_LOOK, "teams.pause_team", "jobs.refund_job"),
+        about="looks, pauses and resumes teams, refunds up to a limit a day, sends webhooks again",
+        may=(*_LOOK, "teams.pause_team", "jobs.refund_job", "webhooks.resend_delivery"),
         never=_NOT_FOR_ALL,
     ),
     "viewer": Role(about="looks", may=_LOOK, never=_NOT_FOR_ALL),

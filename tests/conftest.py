@@ -20,7 +20,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from billing import plans
-from saas_litellm.base import clock
+from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
 from tests import emptying
 from tests.providers.server import ProviderServer
@@ -35,8 +35,10 @@ def _empty_quickly() -> None:
 
 @pytest.fixture(autouse=True)
 def _forget_plans(settings: Any) -> None:
-    """Rows of a plan version never change in life, but a test's database forgets them."""
+    """Rows of a plan version never change in life, but a test's database forgets them, and who
+    listens."""
     plans.load.cache_clear()
+    outbox.forget()
     settings.SECURE_SSL_REDIRECT = False
     # A password is slow to hash on purpose, which proves nothing here.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -236,7 +236,15 @@ class Ask:
     file: bytes | None = None
 
     def put(
-        self, http: httpx.Client, *, job: str, team: str = "alice", note: str = "", **request: Any
+        self,
+        http: httpx.Client,
+        *,
+        job: str,
+        team: str = "alice",
+        endpoint: int = 1,
+        delivery: int = 1,
+        note: str = "",
+        **request: Any,
     ) -> Shown:
         method, _, path = self.endpoint.partition(" ")
         more = request.pop("body", {})
@@ -245,7 +253,10 @@ class Ask:
             sent = {"data": sent["json"], "files": {"file": ("a.mp3", self.file)}}
         answer = http.request(
             request.pop("method", method),
-            path.format(job_id=job, team_id=team, name="chat") + self.query,
+            path.format(
+                job_id=job, team_id=team, name="chat", endpoint_id=endpoint, delivery_id=delivery
+            )
+            + self.query,
             **{**sent, **request},
         )
         return Shown(
@@ -309,9 +320,31 @@ OTHERS = (
     Ask(endpoint="GET /v1/models"),
     Ask(endpoint="GET /v1/models/{name}"),
     Ask(endpoint="POST /api/jobs/{job_id}/complete", body={}),
+    # It ends with the job.
+    Ask(endpoint="GET /api/jobs/{job_id}/events"),
+)
+_ENDPOINT = "/api/webhooks/{endpoint_id}"
+_DELIVERY = f"{_ENDPOINT}/deliveries/{{delivery_id}}"
+# The same.
+WEBHOOKS = (
+    Ask(
+        endpoint="POST /api/webhooks",
+        body={"url": "https://app.example.com/hooks", "types": ["*"]},
+    ),
+    Ask(endpoint="GET /api/webhooks"),
+    Ask(endpoint="GET /api/webhooks/event-types"),
+    Ask(endpoint=f"GET {_ENDPOINT}"),
+    Ask(endpoint=f"PATCH {_ENDPOINT}", body={"description": "ours"}),
+    Ask(endpoint=f"POST {_ENDPOINT}/rotate-secret", body={}),
+    Ask(endpoint=f"POST {_ENDPOINT}/test", body={}),
+    Ask(endpoint=f"POST {_ENDPOINT}/replay", body={"from_id": 1}),
+    Ask(endpoint=f"GET {_ENDPOINT}/deliveries"),
+    Ask(endpoint=f"GET {_DELIVERY}"),
+    Ask(endpoint=f"POST {_DELIVERY}/resend", body={}),
+    Ask(endpoint=f"DELETE {_ENDPOINT}"),
 )
 CANCEL = Ask(endpoint="POST /api/jobs/{job_id}/cancel", body={"reason": "enough"})
-ASKS = (*CALLS, EMBEDDING, *MEDIA, *OTHERS, CANCEL)
+ASKS = (*CALLS, EMBEDDING, *MEDIA, *OTHERS, *WEBHOOKS, CANCEL)
 
 
 def leaks(shown: Iterable[Shown], *, also: Iterable[str] = ()) -> list[str]:

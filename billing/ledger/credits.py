@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Sum
 
+from billing import telling
 from billing.ledger import wallet
 from billing.models import Account, Entry, Grant, Loss
 from billing.refusals import (
@@ -89,6 +90,7 @@ def grant(
             kind=kind,
             paid_usd=str(from_nano(paid_nano_usd)),
         )
+        telling.added(entry, kind=kind, expires_at=expires_at)
     return entry
 
 

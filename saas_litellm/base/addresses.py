@@ -12,6 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _current: ContextVar[str | None] = ContextVar("address", default=None)
 
 
@@ -71,3 +72,17 @@ def _valid(text: str) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is of the open internet: no address of a machine, a network, a group.
+
+    Of IPv6 only global unicast is, and nothing that stands for an IPv4 address.
+    """
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if known.version == 6 and (known not in _GLOBAL_UNICAST or known.sixtofour or known.teredo):
+        return False
+    return known.is_global and not known.is_multicast

@@ -23,6 +23,7 @@ from unfold.widgets import INPUT_CLASSES, UnfoldAdminTextInputWidget
 
 from saas_litellm.base.audited import Audited, actor
 from saas_litellm.base.csv_files import csv_answer
+from saas_litellm.base.events import SHAPES
 from saas_litellm.base.form_pages import (
     PageForm,
     ShownOnce,
@@ -31,7 +32,7 @@ from saas_litellm.base.form_pages import (
     once,
     secret_page,
 )
-from saas_litellm.base.models import Alarm, AuditEntry, LedgerCheck
+from saas_litellm.base.models import Alarm, AuditEntry, Event, LedgerCheck
 from saas_litellm.base.money import InexactAmount, from_nano, nano, plain
 from saas_litellm.base.paging import BoundedPaginator
 from saas_litellm.base.refusals import Refusal
@@ -288,6 +289,32 @@ class LedgerCheckAdmin(ReadOnlyAdmin):
 
 @admin.register(Alarm)
 class AlarmAdmin(ReadOnlyAdmin):
-    list_display = ("last_seen_at", "kind", "subject", "sightings", "detail")
+    list_display = ("last_seen_at", "kind", "subject", "sightings", "alerted_at", "detail")
     list_filter = ("kind",)
     search_fields = ("subject", "detail")
+
+
+class EventTypeFilter(admin.SimpleListFilter):
+    """By the known types, so that no table is read to find out which there are."""
+
+    title = "type"
+    parameter_name = "type"
+    column = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in SHAPES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """What somebody listened to, as it was told."""
+
+    list_display = ("__str__", "type", "object_id", "created_at")
+    list_filter = (EventTypeFilter, ("created_at", RangeDateFilter))
+    list_filter_submit = True
+    search_fields = ("object_id",)
+    paginator = BoundedPaginator
+    show_full_result_count = False

@@ -61,6 +61,15 @@ class Alarm(models.Model):
     sightings = models.PositiveIntegerField(default=1)
     first_seen_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
+    alerted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When operators were last told, outside of the admin."
+    )
+    alerted_sightings = models.PositiveIntegerField(
+        default=0, help_text="How many of its sightings they were told of."
+    )
+    next_alert_at = models.DateTimeField(
+        null=True, blank=True, help_text="Not before; empty: at once."
+    )
 
     class Meta:
         ordering = ("-last_seen_at",)
@@ -70,6 +79,55 @@ class Alarm(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.subject}"
+
+
+class Event(models.Model):
+    """Something that happened, written in the transaction in which it did (``outbox``).
+
+    Only the position is given later, once it can be seen.
+    """
+
+    type = models.CharField(max_length=40)
+    team_id = models.BigIntegerField(null=True, blank=True)
+    organization_id = models.BigIntegerField(null=True, blank=True)
+    object_id = models.CharField(max_length=60)
+    data = models.TextField(help_text="What it says: JSON as it is sent, its numbers exact.")
+    key = models.CharField(
+        max_length=100, null=True, blank=True, unique=True, help_text="Said once under this key."
+    )
+    created_at = models.DateTimeField(db_index=True)
+    position = models.BigIntegerField(null=True, blank=True, unique=True)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(position=None), name="event_unread")
+        ]
+
+    def __str__(self) -> str:
+        return f"evt_{self.pk}"
+
+
+class Listener(models.Model):
+    """Somebody for whom events are written down: a team's, or without a team everybody's."""
+
+    name = models.CharField(max_length=60, unique=True)
+    team_id = models.BigIntegerField(null=True, blank=True)
+    organization_id = models.BigIntegerField(null=True, blank=True)
+    types = models.JSONField(default=list)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Outbox(models.Model):
+    """The one row whose lock lets one reader at a time give events their positions."""
+
+    position = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"up to {self.position}"
 
 
 class LedgerCheck(models.Model):

@@ -106,6 +106,19 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Operations",
         (
             ("Alarms", "notifications", "base_alarm_changelist", "base.view_alarm"),
+            (
+                "Webhook endpoints",
+                "webhook",
+                "webhooks_endpoint_changelist",
+                "webhooks.view_endpoint",
+            ),
+            (
+                "Deliveries",
+                "outgoing_mail",
+                "webhooks_delivery_changelist",
+                "webhooks.view_delivery",
+            ),
+            ("Events", "bolt", "base_event_changelist", "base.view_event"),
             ("Audit log", "policy", "base_auditentry_changelist", "base.view_auditentry"),
             ("Users", "person", "teams_user_changelist", "teams.view_user"),
             ("Groups", "groups", "auth_group_changelist", "auth.view_group"),

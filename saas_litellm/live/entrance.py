@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from io import BytesIO
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.http import is_same_domain
@@ -19,12 +16,6 @@ from saas_litellm.live.watchers import NOT_ALLOWED, SIGNED_OUT, Ending
 from teams import operators
 
 PERMISSION = "jobs.view_call"
-
-
-def request_of(scope: dict[str, Any]) -> ASGIRequest:
-    """The opening request of a socket as the request of a page that it is but for its method."""
-    scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), "http")
-    return ASGIRequest({**scope, "type": "http", "method": "GET", "scheme": scheme}, BytesIO())
 
 
 def is_of_our_page(request: HttpRequest) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from saas_litellm.base import sockets
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.refusals import Unavailable
 from saas_litellm.live import entrance
@@ -29,7 +30,7 @@ class LiveSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        request = entrance.request_of(scope)
+        request = sockets.request_of(scope)
         if not entrance.is_of_our_page(request):
             await send({"type": "websocket.close"})
             return

@@ -51,6 +51,18 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (checks.check_sign_in, {}, set()),
         (checks.check_public_url, {"PUBLIC_URL": "http://localhost:8003"}, {"W016"}),
         (checks.check_public_url, {"PUBLIC_URL": "https://llm.example.com"}, set()),
+        (
+            checks.check_alerts,
+            {
+                "ALERT_EMAILS": ["ops@example.com"],
+                "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",
+            },
+            {"W020"},
+        ),
+        (checks.check_alerts, {"ALERT_EMAILS": ["ops@example.com"]}, set()),
+        (checks.check_webhooks, {"WEBHOOK_CONCURRENCY": 0}, {"E021"}),
+        (checks.check_webhooks, {"EVENT_RETENTION_DAYS": 7}, {"E021"}),
+        (checks.check_webhooks, {}, set()),
         (checks.check_database_for_deployment, {"EMBEDDED": True, "DEBUG": False}, {"W011"}),
         (checks.check_database_for_deployment, {"EMBEDDED": False, "DEBUG": False}, set()),
     ],

@@ -12,6 +12,7 @@ from django.core.management import get_commands
 from openapi_spec_validator import validate
 
 from saas_litellm import urls
+from saas_litellm.base.events import SHAPES
 from saas_litellm.base.refusals import Refusal
 from tests import documents
 from tests.conftest import ROOT
@@ -197,8 +198,11 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     from billing.urls import urlpatterns as of_billing
     from jobs.urls import urlpatterns as of_jobs
     from jobs.v1_urls import urlpatterns as of_clients
+    from webhooks.urls import urlpatterns as of_webhooks
 
-    assert len(schema["paths"]) == len(of_jobs) + len(of_billing) + len(of_clients)
+    every = (of_jobs, of_billing, of_clients, of_webhooks)
+    assert len(schema["paths"]) == sum(map(len, every))
+    assert set(schema["webhooks"]) == set(SHAPES)
     stream = schema["paths"]["/api/jobs/{job_id}/llm-call-stream"]["post"]
     assert "text/event-stream" in stream["responses"]["200"]["content"]
 

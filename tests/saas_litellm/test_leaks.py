@@ -21,13 +21,16 @@ from billing.models import Account
 from jobs import lifecycle
 from jobs.models import Call, CostLine, Job
 from saas_litellm import verification
+from saas_litellm.base import outbox
 from teams import keys
 from teams.models import Alias, DeploymentHealth, Team
 from tests import factories, leaks
 from tests.conftest import Live, wait_until
 from tests.factories import Company
-from tests.leaks import ASKS, CALLS, CANCEL, EMBEDDING, MEDIA, OTHERS, Ask, Shown
+from tests.leaks import ASKS, CALLS, CANCEL, EMBEDDING, MEDIA, OTHERS, WEBHOOKS, Ask, Shown
 from tests.providers.server import ProviderServer
+from webhooks import deliveries, endpoints, signing
+from webhooks.models import Delivery
 
 UNAVAILABLE = "cannot be served right now"
 pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("fresh_limits")]
@@ -115,7 +118,7 @@ def test_every_team_endpoint_is_asked_here(client: Any) -> None:
         f"{method.upper()} {path}"
         for path, methods in paths.items()
         for method, operation in methods.items()
-        if operation.get("security") == [{"teamKey": []}]
+        if {"teamKey": []} in operation.get("security", [])
     }
     assert {ask.endpoint for ask in ASKS} == of_teams
     assert set(_paths(get_resolver().url_patterns)) == set(paths)
@@ -180,6 +183,35 @@ def test_no_answer_about_jobs_and_credits_tells_what_they_cost_us(counter: Count
     assert {answer.status for answer in refused} == {409}
     assert len(costs()) > 3
     assert counter.leaks([*shown, *refused]) == []
+
+
+def test_no_event_and_no_answer_about_webhooks_tells_anything(counter: Counter) -> None:
+    endpoint, _ = endpoints.create(
+        team=counter.company.team, url="https://app.example.com/", types=["*"], actor="test"
+    )
+    outbox.forget()
+    job = counter.job()
+    counter.put([*CALLS, EMBEDDING], job=job)
+    counter.provider.default = leaks.fault(500)
+    counter.put([*CALLS, EMBEDDING], job=job, note="failing")
+    counter.put([CANCEL], job=job)
+    wait_until(lambda: not Job.objects.filter(status__in=Job.OPEN, is_single=True).exists())
+    deliveries.fan_out()
+    sent = list(Delivery.objects.select_related("event"))
+    assert {delivery.event.type for delivery in sent} == {
+        *("job.created", "job.started", "job.completed", "job.failed", "job.cancelled"),
+        "call.failed",
+    }
+    shown = [
+        Shown(
+            what=each.event.type, status=200, headers=[], body=signing.body_of(each.event).decode()
+        )
+        for each in sent
+    ]
+    for ask in WEBHOOKS:
+        shown += counter.put([ask], job=job, endpoint=endpoint.pk, delivery=sent[0].pk)
+    assert {answer.status for answer in shown} == {200, 201, 202}
+    assert counter.leaks(shown) == []
 
 
 REFUSALS: dict[str, dict[str, Any]] = {

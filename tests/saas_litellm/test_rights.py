@@ -17,7 +17,7 @@ from billing import budgets, ledger, plans, recurring, thresholds
 from billing.models import Entry, PricePlan
 from jobs import allowance, refunds, shadows
 from jobs.models import Job, Reconciliation
-from saas_litellm.base import alarms, clock
+from saas_litellm.base import alarms, clock, outbox
 from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Refusal
 from teams import credentials, members, operators, roles
@@ -25,6 +25,7 @@ from teams.models import User
 from tests import factories, work
 from tests.conftest import Live
 from tests.teams.test_roles import browser, person
+from webhooks import deliveries, endpoints
 
 pytestmark = pytest.mark.any_database
 NOBODY: frozenset[str] = frozenset()
@@ -41,6 +42,7 @@ PAGES: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str], frozenset
     "auth.group": (OWNERS, OWNERS, OWNERS, OWNERS),
     "base.alarm": (ALL, NOBODY, NOBODY, NOBODY),
     "base.auditentry": (ALL, NOBODY, NOBODY, NOBODY),
+    "base.event": (ALL, NOBODY, NOBODY, NOBODY),
     "base.ledgercheck": (ALL, NOBODY, NOBODY, NOBODY),
     "billing.account": (ALL, NOBODY, NOBODY, NOBODY),
     "billing.balancethreshold": (ALL, MONEY, NOBODY, NOBODY),
@@ -76,6 +78,8 @@ PAGES: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str], frozenset
     "teams.team": (ALL, ADMINS, ADMINS, NOBODY),
     "teams.unitprice": (ALL, NOBODY, NOBODY, NOBODY),
     "teams.user": (OWNERS, OWNERS, OWNERS, OWNERS),
+    "webhooks.delivery": (ALL, NOBODY, NOBODY, NOBODY),
+    "webhooks.endpoint": (ALL, NOBODY, NOBODY, NOBODY),
 }
 ACTIONS: dict[tuple[str, str], frozenset[str]] = {
     ("auth.group", "delete_selected"): OWNERS,
@@ -100,6 +104,7 @@ ACTIONS: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "suspend"): ADMINS,
     ("teams.user", "delete_selected"): OWNERS,
     ("teams.user", "reset_second_factor"): OWNERS,
+    ("webhooks.delivery", "resend"): HELP,
 }
 # The pages of one object (or of a list) beside Django's own, by the model's admin and attribute.
 OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
@@ -137,6 +142,13 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.team", "wallet_page"): MONEY,
     ("teams.unitprice", "import_prices"): ADMINS,
     ("teams.unitprice", "set_price"): ADMINS,
+    ("webhooks.delivery", "resend_page"): HELP,
+    ("webhooks.endpoint", "change_page"): ADMINS,
+    ("webhooks.endpoint", "create_page"): ADMINS,
+    ("webhooks.endpoint", "delete_page"): ADMINS,
+    ("webhooks.endpoint", "replay_page"): HELP,
+    ("webhooks.endpoint", "rotate_page"): ADMINS,
+    ("webhooks.endpoint", "test_page"): HELP,
 }
 REPORTS = {
     "live/": ALL,
@@ -191,6 +203,10 @@ def alice(db: None, pages_served: None) -> factories.Company:
         threshold_basis_points=100,
     )
     Group.objects.create(name="of our own")
+    endpoints.create(team=team, url="https://app.example.com/", types=["*"], actor="test")
+    outbox.forget()
+    work.job(team)
+    deliveries.fan_out()
     operators.issue(user=person("keyed", "viewer"), actor="test")
     for email in ("mia@example.com", "bob@example.com"):
         link = members.invite(team=team, email=email, role="member", actor="test")[1]
@@ -301,6 +317,15 @@ API: list[tuple[str, str, dict[str, Any] | None, frozenset[str]]] = [
     ("POST", "plans/tin/assign", {"team_id": "alice"}, MONEY),
     ("DELETE", "plans/shadows/1", None, MONEY),
     ("POST", "reconciliations/lines/1/correct", {"reason": "x"}, MONEY),
+    ("GET", "webhooks", None, ALL),
+    ("GET", "webhooks/1/deliveries", None, ALL),
+    ("POST", "webhooks", {"url": "https://app.example.com/", "types": ["*"]}, ADMINS),
+    ("PATCH", "webhooks/1", {"description": "x"}, ADMINS),
+    ("POST", "webhooks/1/rotate-secret", {}, ADMINS),
+    ("POST", "webhooks/1/test", {}, HELP),
+    ("POST", "webhooks/1/replay", {"from_id": 1}, HELP),
+    ("POST", "webhooks/1/deliveries/1/resend", {}, HELP),
+    ("DELETE", "webhooks/1", None, ADMINS),
 ]
 
 

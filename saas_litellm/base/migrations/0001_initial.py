@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from saas_litellm.base.triggers import append_only
+from saas_litellm.base.triggers import append_only, unchanging
 
 
 class Migration(migrations.Migration):
@@ -57,6 +57,9 @@ class Migration(migrations.Migration):
                 ('sightings', models.PositiveIntegerField(default=1)),
                 ('first_seen_at', models.DateTimeField()),
                 ('last_seen_at', models.DateTimeField()),
+                ('alerted_at', models.DateTimeField(blank=True, help_text='When operators were last told, outside of the admin.', null=True)),
+                ('alerted_sightings', models.PositiveIntegerField(default=0, help_text='How many of its sightings they were told of.')),
+                ('next_alert_at', models.DateTimeField(blank=True, help_text='Not before; empty: at once.', null=True)),
             ],
             options={
                 'ordering': ('-last_seen_at',),
@@ -83,5 +86,43 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField()),
             ],
         ),
+            name='Listener',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=60, unique=True)),
+                ('team_id', models.BigIntegerField(blank=True, null=True)),
+                ('organization_id', models.BigIntegerField(blank=True, null=True)),
+                ('types', models.JSONField(default=list)),
+                ('expires_at', models.DateTimeField(blank=True, null=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Outbox',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('position', models.BigIntegerField(default=0)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Event',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('type', models.CharField(max_length=40)),
+                ('team_id', models.BigIntegerField(blank=True, null=True)),
+                ('organization_id', models.BigIntegerField(blank=True, null=True)),
+                ('object_id', models.CharField(max_length=60)),
+                ('data', models.TextField(help_text='What it says: JSON as it is sent, its numbers exact.')),
+                ('key', models.CharField(blank=True, help_text='Said once under this key.', max_length=100, null=True, unique=True)),
+                ('created_at', models.DateTimeField(db_index=True)),
+                ('position', models.BigIntegerField(blank=True, null=True, unique=True)),
+            ],
+            options={
+                'ordering': ('-id',),
+                'indexes': [models.Index(condition=models.Q(('position', None)), fields=['id'], name='event_unread')],
+            },
+        ),
         append_only("base_auditentry"),
+        unchanging(
+            "base_event", "type", "team_id", "organization_id", "object_id", "data", "key", "created_at"
+        ),
     ]

@@ -1,0 +1,4 @@
+from webhooks.admin.deliveries import DeliveryAdmin
+from webhooks.admin.endpoints import EndpointAdmin
+
+__all__ = ["DeliveryAdmin", "EndpointAdmin"]
