@@ -2,7 +2,7 @@
 
 Sold credits are a liability until they are drawn. Each draw earns its share of what was paid for
 its lot (promotional lots earn nothing); what expires is breakage; what a refund restores is owed
-again. Opening + sold − earned − breakage + refunded = closing, to the nano-USD.
+again; a purchase that was paid back is sold no more. Opening + sold − earned − breakage + refunded = closing, to the nano-USD.
 """
 
 from __future__ import annotations
@@ -115,6 +115,9 @@ def _add_draws(months: dict[str, Month], accounts: list[int] | None) -> None:
         if kind == Draw.Kind.EXPIRY:
             month.breakage_nano_usd += paid
             month.expired_nanocredits += amount
+        elif kind == Draw.Kind.PAID_BACK:
+            month.sold_nano_usd -= paid
+            month.sold_nanocredits -= amount
         elif kind == Draw.Kind.REFUND:
             month.refunded_nano_usd -= paid
             month.refunded_nanocredits -= amount

@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 
+from billing import ledger
 from billing.models import Entry, Grant
 from saas_litellm.base import clock, shown
 from saas_litellm.base.csv_files import csv_stream
@@ -95,7 +96,7 @@ def _receipt(grant: Grant) -> dict[str, Any]:
         "credits": shown.credit_amount(entry.amount_nanocredits),
         "exact": str(from_nano(entry.amount_nanocredits)),
         "paid": wallets.paid(grant.paid_nano_usd),
-        "reference": entry.reason,
+        "reference": ledger.payment_reference(entry) or entry.reason,
         "expires_at": grant.expires_at,
         "organization": entry.account.organization,
     }
