@@ -92,14 +92,18 @@ def retry_due() -> int:
 def _look(kept: StripeEvent) -> tuple[bool, Payment | None]:
     """Whether it is about something of ours, and which payment that is."""
     if kept.type.startswith(_OF_SESSIONS):
-        return _look_at_session(kept.object_id)
+        return look_at_session(kept.object_id)
     if kept.type.startswith(_OF_INTENTS) and kept.intent_id:
         payment = settlement.settle(kept.intent_id)
         return payment is not None, payment
     return False, None
 
 
-def _look_at_session(session_id: str) -> tuple[bool, Payment | None]:
+def look_at_session(session_id: str) -> tuple[bool, Payment | None]:
+    """What has become of a Checkout session: booked now, whether or not an event has told it.
+
+    Raises StripeAway, StripeRefused, PaymentMismatch.
+    """
     session = stripe_api.session_of(session_id)
     if session.mode == "setup":
         return auto.keep_card(session), None

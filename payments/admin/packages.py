@@ -14,7 +14,7 @@ from saas_litellm.base.admin import AmountsInForms, Audited, credits_of
 class PackageAdmin(Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] # unfold is untyped
     """What is for sale. One that was sold stays; switch it off instead of deleting it."""
 
-    list_display = ("name", "shown_price", "credits", "lot_days", "is_active", "position")
+    list_display = ("name", "shown_price", "sold", "lot_days", "is_active", "position")
     list_filter = ("is_active",)
     search_fields = ("name",)
     fields = (
@@ -34,6 +34,6 @@ class PackageAdmin(Audited, AmountsInForms, ModelAdmin):  # type: ignore[misc] #
     def shown_price(self, package: Package) -> str:
         return package.price
 
-    @admin.display(ordering="nanocredits")
-    def credits(self, package: Package) -> str:
+    @admin.display(description="Credits", ordering="nanocredits")
+    def sold(self, package: Package) -> str:
         return credits_of(package.nanocredits)

@@ -47,7 +47,7 @@ class PaymentAdmin(ReadOnlyAdmin):
         "id",
         ("team", "account", "package"),
         ("kind", "state", "failure_code", "failure"),
-        ("shown_price", "credits", "received", "went_back"),
+        ("shown_price", "bought", "received", "went_back"),
         ("taken_back", "lost"),
         ("intent_id", "charge_id", "session_id", "link_id"),
         ("card", "receipt", "pay_at"),
@@ -55,7 +55,7 @@ class PaymentAdmin(ReadOnlyAdmin):
         "lines",
     )
     readonly_fields = (
-        *("id", "shown_price", "credits", "received", "went_back", "taken_back"),
+        *("id", "shown_price", "bought", "received", "went_back", "taken_back"),
         *("lost", "receipt", "pay_at", "lines"),
     )
 
@@ -63,8 +63,8 @@ class PaymentAdmin(ReadOnlyAdmin):
     def shown_price(self, payment: Payment) -> str:
         return payment.price
 
-    @admin.display
-    def credits(self, payment: Payment) -> str:
+    @admin.display(description="Credits")
+    def bought(self, payment: Payment) -> str:
         return credits_of(payment.nanocredits)
 
     @admin.display

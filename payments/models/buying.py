@@ -11,6 +11,7 @@ from django.db.models import Q
 from billing.models import Account
 from billing.models.bounds import not_negative, positive
 from payments import currencies
+from saas_litellm.base import shown
 from teams.models import Team
 
 currency_validator = RegexValidator(r"^[a-z]{3}$", "Three lower-case letters, as in usd.")
@@ -83,6 +84,11 @@ class Package(models.Model):
     @property
     def price(self) -> str:
         return currencies.shown(self.amount_minor, self.currency)
+
+    @property
+    def credits(self) -> str:
+        """As people read them."""
+        return shown.credit_amount(self.nanocredits)
 
     def figures(self) -> dict[str, Any]:
         """What a payment keeps of it."""

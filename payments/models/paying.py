@@ -9,6 +9,7 @@ from billing.models import Account, Entry
 from billing.models.bounds import not_negative, positive
 from payments import currencies
 from payments.models.buying import Package
+from saas_litellm.base import shown
 from teams.models import Team
 
 
@@ -111,6 +112,11 @@ class Payment(models.Model):
     @property
     def price(self) -> str:
         return currencies.shown(self.amount_minor, self.currency)
+
+    @property
+    def credits(self) -> str:
+        """As people read them."""
+        return shown.credit_amount(self.nanocredits)
 
     @property
     def reference(self) -> str:

@@ -14,7 +14,13 @@ import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from billing import ledger
 from billing.models import Account, Entry, Loss
@@ -148,7 +154,8 @@ class Books(RuleBasedStateMachine):
         withdrawn = sum(
             o["amount"]
             for o in rows
-            if o["object"] == "dispute" and o["status"] in {"needs_response", "under_review", "lost"}
+            if o["object"] == "dispute"
+            and o["status"] in {"needs_response", "under_review", "lost"}
         )
         return min(4500, refunded + withdrawn)
 
@@ -158,11 +165,12 @@ def test_the_ledger_ends_as_stripe_has_it(stripe: StripeDouble) -> None:
     class Run(Books):
         double = stripe
 
-    Run.TestCase.settings = settings(
-        max_examples=30,
-        stateful_step_count=20,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
+    run_state_machine_as_test(
+        Run,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
     )
-    case = Run.TestCase()
-    case.runTest()
