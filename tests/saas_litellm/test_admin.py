@@ -11,7 +11,7 @@ from jobs import lifecycle
 from teams.models import ProviderCredential, Team, User
 from tests import factories
 
-OURS = ("base", "teams", "billing", "jobs")
+OURS = ("base", "teams", "billing", "jobs", "payments")
 
 
 @pytest.fixture
@@ -27,6 +27,8 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     inline |= {"Lot", "Fold", "UsageCounter", "ShadowDay", "IdempotencyRecord", "Payload"}
     # The overview shows an account's pace.
     inline.add("Pace")
+    # A payment's page shows its reversals; a customer is an id.
+    inline |= {"Reversal", "Customer"}
     missing = {
         model.__name__
         for name in OURS
