@@ -88,7 +88,7 @@ class Package(models.Model):
     @property
     def credits(self) -> str:
         """As people read them."""
-        return shown.credit_amount(self.nanocredits)
+        return shown.exact(self.nanocredits)
 
     def figures(self) -> dict[str, Any]:
         """What a payment keeps of it."""

@@ -116,7 +116,7 @@ class Payment(models.Model):
     @property
     def credits(self) -> str:
         """As people read them."""
-        return shown.credit_amount(self.nanocredits)
+        return shown.exact(self.nanocredits)
 
     @property
     def reference(self) -> str:

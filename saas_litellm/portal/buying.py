@@ -70,7 +70,7 @@ def purchase(visit: Visit, payment_id: UUID) -> HttpResponse:
     _require_offered(visit)
     payment = (
         Payment.objects.select_related("package", "team__organization", "account", "entry__grant")
-        .filter(pk=payment_id, account=ledger.account_of(visit.team))
+        .filter(pk=payment_id, account__team=visit.team)
         .first()
     )
     if payment is None:

@@ -116,7 +116,7 @@ def _payment(entry: Entry) -> dict[str, Any] | None:
         "receipt_url": payment.receipt_url,
         "returned": payment.returned_minor
         and currencies.shown(payment.returned_minor, payment.currency),
-        "taken": shown.credit_amount(payment.taken_nanocredits),
+        "taken": shown.exact(payment.taken_nanocredits),
     }
 
 
