@@ -308,6 +308,12 @@ API: list[tuple[str, str, dict[str, Any] | None, frozenset[str]]] = [
     ("GET", "reports/profit", None, ALL),
     ("GET", "reports/cost-drift", None, ALL),
     ("GET", "reports/deferred-revenue", None, ALL),
+    (
+        "GET",
+        "reports/usage-events?format=lago&start=2026-01-01&end=2026-02-01",
+        None,
+        ALL,
+    ),
     ("GET", "plans", None, ALL),
     ("GET", "budgets", None, ALL),
     ("GET", "credits/teams/alice/balance", None, ADMINS),
