@@ -20,7 +20,7 @@ from payments.stripe_api import Declined, Session
 from saas_litellm.base import alarms, audit, clock
 from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Invalid
-from teams.models import Team
+from teams.models import Organization, Team
 
 AT_ONCE = 200
 # For so long a charge is asked for again, well within the day that Stripe keeps its key.
@@ -144,7 +144,9 @@ def begin(top_up: AutoTopUp) -> Payment | None:
     with transaction.atomic():
         if not _lock(top_up, now=now):
             return None
-        top_up = AutoTopUp.objects.select_related("package", "team", "account").get(pk=top_up.pk)
+        top_up = AutoTopUp.objects.select_related("package", "team__organization", "account").get(
+            pk=top_up.pk
+        )
         auto = Payment.objects.filter(account=top_up.account_id, kind=Payment.Kind.AUTO)
         # First whether one is open, then the balance: one that is booked in between raises it.
         if auto.filter(state=Payment.State.OPEN).exists():
@@ -152,6 +154,8 @@ def begin(top_up: AutoTopUp) -> Payment | None:
         balance = Account.objects.get(pk=top_up.account_id).balance_nanocredits
         package = top_up.package
         if package is None or balance >= top_up.threshold_nanocredits:
+            return None
+        if not _is_at_work(top_up.team):
             return None
         stopped_by = _obstacle(top_up, package, auto, now)
         if stopped_by:
@@ -224,9 +228,17 @@ def _due() -> list[AutoTopUp]:
             Q(next_try_at=None) | Q(next_try_at__lte=now),
             is_on=True,
             needs_person=False,
+            team__status=Team.Status.ACTIVE,
+            team__organization__status=Organization.Status.ACTIVE,
             account__balance_nanocredits__lt=F("threshold_nanocredits"),
         )
     )
+
+
+def _is_at_work(team: Team) -> bool:
+    """Whoever was paused, by a dispute perhaps, is not charged."""
+    is_open = team.organization.status == Organization.Status.ACTIVE
+    return is_open and team.status == Team.Status.ACTIVE
 
 
 def _lock(top_up: AutoTopUp, *, now: datetime | None = None) -> int:

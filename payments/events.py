@@ -108,8 +108,9 @@ def look_at_session(session_id: str) -> tuple[bool, Payment | None]:
     if session.mode == "setup":
         return auto.keep_card(session), None
     if session.intent_id:
-        payment = settlement.settle(session.intent_id)
-        return payment is not None, payment
+        settled = settlement.settle(session.intent_id)
+        if settled is not None and settled.state == Payment.State.PAID:
+            return True, settled
     found = Payment.objects.filter(session_id=session.session_id).first()
     if found is not None and session.status == "expired":
         settlement.end_unpaid(found)

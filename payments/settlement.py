@@ -32,25 +32,26 @@ def settle(intent_id: str) -> Payment | None:
 
     Raises StripeAway, StripeRefused, or PaymentMismatch when what was paid is not what was offered.
     """
+    known = Payment.objects.filter(intent_id=intent_id).first()
     for _ in range(_LOOKS):
-        known = Payment.objects.filter(intent_id=intent_id).first()
+        # As it was before the look: of one that is not known yet, nothing may be booked by then.
         version = known.version if known else 0
         truth = stripe_api.truth_of(intent_id)
-        payment = known or _adopted(truth)
+        payment = _payment_of(truth)
         if payment is None:
             return None
-        # Not known: then nothing was booked when this look began, and nothing may be by now.
         if _booked(payment, truth, version=version):
             _tell(payment)
             if payment.kind == Payment.Kind.AUTO and not truth.is_paid:
                 _conclude(payment, truth)
             return Payment.objects.get(pk=payment.pk)
+        known = Payment.objects.get(pk=payment.pk)
     raise StripeAway("This payment is being looked at by others. Try again in a moment.")
 
 
 def end_unpaid(payment: Payment) -> None:
     """Its session has ended, and nothing was paid in it."""
-    Payment.objects.filter(pk=payment.pk, state=Payment.State.OPEN, intent_id=None).update(
+    Payment.objects.filter(pk=payment.pk, state=Payment.State.OPEN).update(
         state=Payment.State.ENDED
     )
 
@@ -85,13 +86,16 @@ def _conclude(payment: Payment, truth: Truth) -> None:
     )
 
 
-def _adopted(truth: Truth) -> Payment | None:
-    """The payment that an intent says it is for. A link paid twice is two payments."""
+def _payment_of(truth: Truth) -> Payment | None:
+    """The payment that an intent is known by, or says it is for. A link paid twice is two."""
+    known = Payment.objects.filter(intent_id=truth.intent_id).first()
+    if known is not None:
+        return known
     try:
         found = Payment.objects.filter(pk=UUID(truth.payment_id)).first()
     except ValueError:
         return None
-    if found is None or found.intent_id in {None, truth.intent_id}:
+    if found is None or found.intent_id is None:
         return found
     if not truth.is_paid:
         return None
@@ -130,9 +134,10 @@ def _booked(payment: Payment, truth: Truth, *, version: int) -> bool:
         # Another intent of the same payment was booked in between: look again, and keep them apart.
         transaction.set_rollback(True)
         return False
-    now.intent_id = truth.intent_id
-    now.charge_id, now.receipt_url = truth.charge_id, truth.receipt_url
-    now.card = truth.card
+    if truth.is_paid or now.kind == Payment.Kind.AUTO:
+        now.intent_id = truth.intent_id
+        now.charge_id, now.receipt_url = truth.charge_id, truth.receipt_url
+        now.card = truth.card
     if truth.is_paid:
         if now.entry is None:
             _grant(now, truth)
@@ -140,7 +145,8 @@ def _booked(payment: Payment, truth: Truth, *, version: int) -> bool:
         _keep_reversals(now, truth)
         _mirror(now)
     elif now.kind != Payment.Kind.AUTO:
-        # In Checkout another card may be tried: it stays open, and says what went wrong.
+        # In Checkout another card may be tried, with another intent perhaps: it stays open, and
+        # says what went wrong.
         now.failure_code, now.failure = truth.failure_code, truth.failure
     now.save()
     return True

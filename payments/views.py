@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from billing import ledger
 from billing.models import Account
 from payments import checkout, customers, events, stripe_api
 from payments.models import Package, Payment
+from payments.refusals import PaymentMismatch
 from saas_litellm.base import http
 from saas_litellm.base.bridge import outside
 from saas_litellm.base.idempotency import Claim
@@ -146,7 +148,9 @@ async def _receive(request: HttpRequest, path: dict[str, Any]) -> HttpResponse:
         raise MethodNotAllowed
     event = stripe_api.event_of(request.body, request.headers.get("Stripe-Signature", ""))
     kept = await outside(events.take, event)
-    await outside(events.apply, kept)
+    # A mismatch is kept as failed, with an alarm: sending it again changes nothing.
+    with suppress(PaymentMismatch):
+        await outside(events.apply, kept)
     return http.answer({"received": True})
 
 

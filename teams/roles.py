@@ -50,7 +50,7 @@ ROLES: dict[str, Role] = {
         ),
     ),
     "finance": Role(
-        about="credits, plans, budgets, refunds, reports, reconciliation",
+        about="credits, packages and payments, plans, budgets, refunds, reports, reconciliation",
         may=(
             *_LOOK,
             "billing.*",

@@ -11,7 +11,7 @@ from billing import ledger
 from payments import auto, checkout, settlement
 from payments.models import AutoTopUp, Payment
 from payments.refusals import NoCard
-from saas_litellm import verification
+from saas_litellm import verification, worker
 from saas_litellm.base.models import Alarm
 from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Invalid
@@ -201,6 +201,19 @@ def test_the_ceiling_is_of_a_month(stripe: StripeDouble, alice: Team, clock: Clo
     clock.set(2026, 4, 1)
     auto.charge_due()
     assert stripe.charges_made == 3
+
+
+def test_who_is_paused_is_not_charged(stripe: StripeDouble, alice: Team) -> None:
+    paying.with_auto_top_up(stripe, alice)
+    for status, charged in (("paused", 0), ("suspended", 0), ("active", 1)):
+        Team.objects.update(status=status)
+        assert auto.charge_due() == charged
+        assert stripe.charges_made == charged
+
+
+def test_the_worker_charges_and_applies(stripe: StripeDouble, alice: Team) -> None:
+    paying.with_auto_top_up(stripe, alice)
+    assert worker.work_outside() == {"auto top-ups": 1}
 
 
 def test_what_it_asks_for_before_it_is_on(stripe: StripeDouble, alice: Team) -> None:

@@ -104,6 +104,19 @@ def test_over_http_the_webhook_pays_once(stripe: StripeDouble, alice: Team, live
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_signature")
 
 
+def test_a_mismatch_is_not_sent_again(stripe: StripeDouble, alice: Team, live: Live) -> None:
+    payment = paying.begun(alice)
+    session = stripe.pay(payment.session_id, amount=1)
+    body, signature = stripe.signed(stripe.event("checkout.session.completed", session))
+    with live.client({"Stripe-Signature": signature}) as client:
+        assert client.post("/api/stripe/webhook", content=body).status_code == 200
+    assert StripeEvent.objects.get().state == "failed"
+    stripe.is_away = True
+    body, signature = stripe.signed(stripe.event("checkout.session.completed", session))
+    with live.client({"Stripe-Signature": signature}) as client:
+        assert client.post("/api/stripe/webhook", content=body).status_code == 503
+
+
 def test_two_workers_charge_one_need_once(stripe: StripeDouble, alice: Team) -> None:
     paying.with_auto_top_up(stripe, alice)
     stripe.delay = 0.05

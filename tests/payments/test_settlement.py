@@ -108,6 +108,31 @@ def test_unpaid_sessions_book_nothing(stripe: StripeDouble, alice: Team) -> None
     assert paying.balance(alice) == 0
 
 
+def test_a_card_tried_in_vain_leaves_it_open_until_its_session_ends(
+    stripe: StripeDouble, alice: Team
+) -> None:
+    payment = paying.begun(alice)
+    session = stripe.objects[payment.session_id]
+    tries = []
+    for _ in range(2):
+        intent = stripe._intent(
+            amount=4500, currency="usd", customer="cus_1", metadata=session["_intent_metadata"]
+        )
+        intent["status"] = "requires_payment_method"
+        intent["last_payment_error"] = {"code": "card_declined", "message": "It was declined."}
+        session["payment_intent"] = intent["id"]
+        paying.deliver(stripe, "payment_intent.payment_failed", intent)
+        tries.append(intent)
+    assert paying.fresh(payment).failure == "It was declined."
+    paying.deliver(stripe, "checkout.session.expired", stripe.expire(payment.session_id))
+    assert paying.fresh(payment).state == "ended"
+    # Stripe's word counts, whatever was thought before.
+    stripe._succeed(tries[1])
+    paying.deliver(stripe, "payment_intent.succeeded", tries[1])
+    assert (paying.fresh(payment).state, paying.balance(alice)) == ("paid", 500)
+    assert paying.fresh(payment).failure == ""
+
+
 def test_less_than_was_offered_books_nothing_and_waits_for_an_operator(
     stripe: StripeDouble, alice: Team
 ) -> None:
@@ -272,3 +297,15 @@ def test_reversals_are_kept_with_their_ids(stripe: StripeDouble, alice: Team) ->
     paying.deliver(stripe, "charge.refunded", stripe.charge(payment.intent_id or ""))
     kept = Reversal.objects.get()
     assert (kept.stripe_id, kept.amount_minor, kept.status) == (refund["id"], 100, "succeeded")
+
+
+@pytest.mark.parametrize("column", ["taken_nanocredits", "lost_nanocredits"])
+def test_a_payment_that_says_something_else_than_the_ledger_is_found(
+    stripe: StripeDouble, alice: Team, column: str
+) -> None:
+    payment = paying.bought(stripe, alice)
+    assert verification.verify() == []
+    Payment.objects.update(**{column: 1})
+    assert [(found.invariant, found.row) for found in verification.verify()] == [
+        ("I8", payment.reference)
+    ]
