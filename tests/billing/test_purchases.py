@@ -31,7 +31,7 @@ def buy(account: Account, credits_: int = 100, **more: Any) -> Entry:
         paid_nano_usd=10 * NANO,
         actor="test",
         idempotency_key=f"bought-{Entry.objects.count()}",
-        reference="payment:1",
+        reference="purchase:1",
         **more,
     )
 
@@ -54,7 +54,7 @@ def act(bought: Entry, credits_: int) -> dict[str, Any]:
         "amount_nanocredits": credits_ * NANO,
         "reason": "test",
         "actor": "test",
-        "idempotency_key": f"payment:1:{number}",
+        "idempotency_key": f"purchase:1:{number}",
     }
 
 
