@@ -26,6 +26,8 @@ COPY saas_litellm ./saas_litellm
 COPY teams ./teams
 COPY billing ./billing
 COPY jobs ./jobs
+COPY payments ./payments
+COPY webhooks ./webhooks
 COPY templates ./templates
 # Building the static files needs settings, not secrets. Byte code too: later nothing can be written.
 RUN SAAS_READ_LOCAL_ENV=0 SECRET_KEY=build-only /venv/bin/python manage.py collectstatic --noinput --verbosity 0 \

@@ -25,6 +25,11 @@ class AddCredits(Body):
     expires_at: Moment | None = None
     priority: int = Field(100, ge=0, le=32_767, description="Lower is consumed first.")
     reason: str = Field("", max_length=500)
+    payment_reference: str = Field(
+        "",
+        max_length=ledger.LONGEST_REFERENCE,
+        description="What it was paid by: an invoice's or a transfer's number.",
+    )
     idempotency_key: Key = Field(description="The same key again adds nothing.")
 
 
@@ -136,6 +141,7 @@ def add_credits(operator: Operator, body: AddCredits, team_id: str) -> dict[str,
         expires_at=body.expires_at,
         priority=body.priority,
         reason=body.reason,
+        reference=ledger.reference_of(body.payment_reference),
         actor=operator.actor,
         idempotency_key=f"api:{body.idempotency_key}",
     )

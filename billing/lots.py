@@ -64,11 +64,17 @@ class Folding:
     def _consume(self, entry: Entry) -> None:
         is_charge = entry.kind == Entry.Kind.CHARGE
         wanted = -entry.amount_nanocredits
-        for lot in self.live():
+        kind = Draw.Kind.CHARGE if is_charge else Draw.Kind.ADJUSTMENT
+        lots = self.live()
+        if not is_charge and entry.corrects_id is not None:
+            # A purchase that was paid back: what it brought goes first.
+            kind = Draw.Kind.PAID_BACK
+            lots.sort(key=lambda lot: lot.grant.entry_id != entry.corrects_id)
+        for lot in lots:
             taken = min(wanted, lot.remaining_nanocredits)
             if taken == 0:
                 break
-            self._draw(lot, entry, Draw.Kind.CHARGE if is_charge else Draw.Kind.ADJUSTMENT, taken)
+            self._draw(lot, entry, kind, taken)
             wanted -= taken
             if is_charge:
                 self.drawn[entry.pk][lot.grant_id] = taken

@@ -2,8 +2,9 @@
 
 Sold credits are a liability until they are drawn. Each draw earns its share of what was paid for
 its lot (promotional lots earn nothing); what expires is breakage; what a refund restores is owed
-again. Opening + sold − earned − breakage + refunded = closing, to the nano-USD. Days that are over
-are read from ``RevenueDay``, the days since from the lines and draws themselves: both are exact.
+again; a purchase that was paid back is sold no more. Opening + sold − earned − breakage + refunded
+= closing, to the nano-USD. Days that are over are read from ``RevenueDay``, the days since from the
+lines and draws themselves: both are exact.
 """
 
 from __future__ import annotations
@@ -216,6 +217,9 @@ def _of_draws(unit: _Unit, span: _Span) -> Iterator[_Addend]:
         if kind == Draw.Kind.EXPIRY:
             yield at.date(), "breakage_nano_usd", paid
             yield at.date(), "expired_nanocredits", amount
+        elif kind == Draw.Kind.PAID_BACK:
+            yield at.date(), "sold_nano_usd", -paid
+            yield at.date(), "sold_nanocredits", -amount
         elif kind == Draw.Kind.REFUND:
             yield at.date(), "refunded_nano_usd", -paid
             yield at.date(), "refunded_nanocredits", -amount

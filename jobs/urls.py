@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs import call_views, operator_views, reconciliation_views, views
+from jobs import call_views, operator_views, reconciliation_views, usage_views, views
 from jobs.following import stream
 from teams.operator_api import by_method
 
@@ -20,6 +20,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/waive", operator_views.waive_job),
     path("credits/teams/<str:team_id>/refund", operator_views.refund),
     path("reports/profit", operator_views.profit_report),
+    path("reports/usage-events", usage_views.usage_events),
     path("reports/reprice", operator_views.reprice),
     path(
         "reconciliations",

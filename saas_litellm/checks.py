@@ -158,6 +158,28 @@ def check_sign_in(**_: Any) -> list[CheckMessage]:
     return found
 
 
+@register(Tags.security)
+def check_payments(**_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if bool(settings.STRIPE_SECRET_KEY) != bool(settings.STRIPE_WEBHOOK_SECRET):
+        found.append(
+            Error(
+                "One of STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET is set without the other.",
+                hint="Set both to sell credits online, or none (docs/payments.md).",
+                id="saas.E021",
+            )
+        )
+    if settings.STRIPE_API_BASE and "_live_" in settings.STRIPE_SECRET_KEY:
+        found.append(
+            Error(
+                "STRIPE_API_BASE would send a live key of Stripe to another address.",
+                hint="Unset STRIPE_API_BASE: it is for tests.",
+                id="saas.E022",
+            )
+        )
+    return found
+
+
 @register(Tags.security, deploy=True)
 def check_database_for_deployment(**_: Any) -> list[CheckMessage]:
     if not settings.DEBUG and settings.EMBEDDED:
@@ -248,6 +270,7 @@ def refusal_to_serve() -> str:
         *check_threads(),
         *check_sign_in(),
         *check_webhooks(),
+        *check_payments(),
     ]
     wrong = [message for message in found if message.level >= Error("").level]
     return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)

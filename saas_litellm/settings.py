@@ -121,6 +121,13 @@ SWEEP_INTERVAL_SECONDS = env.int("SWEEP_INTERVAL_SECONDS", default=15)
 # What somebody without the right to refund beyond it may give back in a day (UTC).
 SUPPORT_REFUND_LIMIT_CREDITS = env.int("SUPPORT_REFUND_LIMIT_CREDITS", default=100)
 
+# Credits sold online: without both of the first two, nothing of it is offered.
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+# Another address than Stripe's own: for tests against a double.
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+STRIPE_DISPUTE_PAUSES_TEAM = env.bool("STRIPE_DISPUTE_PAUSES_TEAM", default=True)
+
 # How many pages one process keeps the live view of at a time; 0: none.
 LIVE_WATCHERS_MAX = env.int("LIVE_WATCHERS_MAX", default=50)
 
@@ -156,6 +163,7 @@ INSTALLED_APPS = [
     "billing.apps.BillingConfig",
     "jobs.apps.JobsConfig",
     "webhooks.apps.WebhooksConfig",
+    "payments.apps.PaymentsConfig",
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -399,7 +407,10 @@ LOGGING = {
     }
     | {
         name: {"level": "WARNING"}
-        for name in ("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis")
+        for name in (
+            *("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis"),
+            *("stripe", "urllib3"),
+        )
     }
     # Django's own handlers would write past the filter: without them all goes to the console above.
     | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")}

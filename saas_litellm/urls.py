@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/", include("jobs.urls")),
     path("api/", include("billing.urls")),
     path("api/", include("webhooks.urls")),
+    path("api/", include("payments.urls")),
     path("v1/", include("jobs.v1_urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("openapi.yaml", SpectacularAPIView.as_view()),

@@ -4,7 +4,7 @@ I1 balance = Σ entries · I2 held = Σ open holds, in accounts and in budgets �
 credit limit · I4 at most one charge per call, job and team-month, its amount the one its stored
 snapshot gives · I5 Σ remaining lots − debt = balance − Σ entries after the fold · I6 job totals =
 Σ its calls, cost = Σ cost lines, profit by day = Σ the work · I7 no hold or call is open past its
-end.
+end · I8 a payment's ledger lines and losses are what it brought in, less what was taken back.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from billing.models import (
     Entry,
     Fold,
     Hold,
+    Loss,
     Lot,
     MonthlyMinimum,
 )
 from jobs import repricing, rollups
 from jobs.models import Call, CostLine, Job
+from payments.models import Payment
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.models import LedgerCheck
 
@@ -64,6 +66,7 @@ def verify() -> list[Violation]:
         _job_totals,
         _profit,
         _overdue,
+        _payments,
     )
     with _snapshot():
         return [violation for check in checks for violation in check()]
@@ -299,6 +302,28 @@ def _overdue() -> Iterator[Violation]:
     for hold in Hold.objects.filter(state=Hold.State.OPEN, expires_at=None):
         if hold.pk not in owned:
             yield Violation("I7", f"hold {hold.reference}", "open although its job is closed")
+
+
+def _payments() -> Iterator[Violation]:
+    of_payments = {"reference__startswith": "payment:"}
+    entered = _sums(
+        Entry.objects.filter(**of_payments)
+        .values_list("reference")
+        .annotate(Sum("amount_nanocredits"))
+    )
+    lost = _sums(
+        Loss.objects.filter(**of_payments)
+        .values_list("reference")
+        .annotate(Sum("amount_nanocredits"))
+    )
+    for payment in Payment.objects.exclude(entry=None).iterator(CHUNK):
+        row = payment.reference
+        if entered.pop(row, 0) != payment.nanocredits - payment.taken_nanocredits:
+            yield Violation("I8", row, "its ledger lines are not what it brought in")
+        if lost[row] != payment.lost_nanocredits:
+            yield Violation("I8", row, f"its losses add up to {lost[row]}")
+    for row in entered:
+        yield Violation("I8", row, "has ledger lines and no payment")
 
 
 def _refunds(prefix: str) -> dict[str, int]:

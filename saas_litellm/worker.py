@@ -13,6 +13,7 @@ from django.db import close_old_connections, connection
 
 from billing import budgets, expiry, lots, minimums, recurring, revenue, runway, thresholds
 from jobs import calls, closing, drift, margins, payloads, rollups, shadows
+from payments import auto, events
 from saas_litellm import verification
 from saas_litellm.base import alerts, clock, idempotency, outbox
 from saas_litellm.base.models import Heartbeat
@@ -61,11 +62,20 @@ BESIDE: Mapping[str, Callable[[threading.Event], None]] = {
     "webhooks": courier.run_until,
     "alerts": alerts.run_until,
 }
+# What asks another service, on a thread of its own: nothing of the above waits for its answers.
+OUTSIDE_CHORES: Mapping[str, Callable[[], int]] = {
+    "stripe events": events.retry_due,
+    "auto top-ups": auto.charge_due,
+}
+_outside = threading.Lock()
 
 
 def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
     """One round: what was done, by name. A chore that fails does not stop the others."""
-    chores = {**CHORES, **(SLOW_CHORES if is_slow_due else {})}
+    return _done({**CHORES, **(SLOW_CHORES if is_slow_due else {})})
+
+
+def _done(chores: Mapping[str, Callable[[], int]]) -> dict[str, int]:
     done = {}
     for name, chore in chores.items():
         try:
@@ -91,6 +101,7 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
         try:
             is_slow_due = time.monotonic() >= slow_due_at
             done = sweep(is_slow_due=is_slow_due)
+            _work_outside_beside()
             if is_slow_due:
                 slow_due_at = time.monotonic() + SLOW_SECONDS
                 _check_ledger_beside()
@@ -125,6 +136,28 @@ def _begin_beside(
     thread = threading.Thread(target=go_on, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def work_outside() -> dict[str, int]:
+    """One round of the chores that ask another service."""
+    return _done(OUTSIDE_CHORES)
+
+
+def _work_outside_beside() -> None:
+    """On a thread of its own; while an earlier round runs, not again."""
+    if not _outside.acquire(blocking=False):
+        return
+
+    def work() -> None:
+        try:
+            done = work_outside()
+            if done:
+                logger.info("%s", done)
+        finally:
+            _outside.release()
+            connection.close()
+
+    threading.Thread(target=work, name="outside", daemon=True).start()
 
 
 def _check_ledger_beside() -> None:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rest_framework.views import APIView
 
 from saas_litellm.base import http, idempotency
-from saas_litellm.base.bridge import in_database
+from saas_litellm.base.bridge import in_database, outside
 from saas_litellm.base.idempotency import Claim
 from saas_litellm.base.refusals import Invalid, MethodNotAllowed, NotFound, Refusal, Unauthenticated
 from teams import directory, keys, operators
@@ -163,18 +163,21 @@ def endpoint(
     status: int = HTTPStatus.OK,
     owner_slug: Callable[[Mapping[str, Any]], str | None] = lambda path: path.get("team_id"),
     refused: Callable[[Team, Refusal], None] | None = None,
+    asks_outside: bool = False,
     summary: str,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a team endpoint from ``function(caller, [body or query], **path)``, sync.
 
     ``refused`` hears of its refusals once nothing of the work stands any more.
+    ``asks_outside``: it asks another service, so it runs in no transaction and on threads of its
+    own, and gets its idempotency ``claim`` (or None) to keep itself.
     """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
             return await guarded(request, _answer, path)
 
-        async def _answer(request: HttpRequest, path: dict[str, Any]) -> HttpResponse:
+        async def _answer(request: HttpRequest, path: dict[str, Any]) -> HttpResponseBase:
             if request.method != method:
                 raise MethodNotAllowed
             signed = signature(request)
@@ -186,20 +189,22 @@ def endpoint(
 
             key = idempotency.key_of(request)
 
-            def work() -> HttpResponse:
+            def work() -> HttpResponseBase:
                 caller = signed.caller(
                     team_slug=getattr(given[0], "team_id", None) if given else None,
                     owner_slug=lambda: owner_slug(path),
                 )
                 claim = key.claim(caller.name) if key else None
                 try:
+                    if asks_outside:
+                        return _shown(function(caller, *given, claim=claim, **path), status)
                     return answer_once(claim, lambda: function(caller, *given, **path), status)
                 except Refusal as refusal:
                     if refused is not None:
                         refused(caller.team, refusal)
                     raise
 
-            return await in_database(work)
+            return await (outside if asks_outside else in_database)(work)
 
         view.__name__, view.__module__ = function.__name__, function.__module__
         view.__doc__ = function.__doc__
@@ -215,7 +220,7 @@ def endpoint(
     return declare
 
 
-def answer_once(claim: Claim | None, work: Callable[[], Any], status: int) -> HttpResponse:
+def answer_once(claim: Claim | None, work: Callable[[], Any], status: int) -> HttpResponseBase:
     """Do the work of an endpoint, once for an idempotency key. Sync.
 
     A whole HttpResponse (a file) changes nothing and is made anew.
@@ -235,12 +240,12 @@ def answer_once(claim: Claim | None, work: Callable[[], Any], status: int) -> Ht
     )
 
 
-def _shown(result: Any, status: int) -> HttpResponse:
-    return result if isinstance(result, HttpResponse) else http.answer(result, status=status)
+def _shown(result: Any, status: int) -> HttpResponseBase:
+    return result if isinstance(result, HttpResponseBase) else http.answer(result, status=status)
 
 
 def _text(result: Any) -> str:
-    return "" if isinstance(result, HttpResponse) else http.encode(result).decode()
+    return "" if isinstance(result, HttpResponseBase) else http.encode(result).decode()
 
 
 async def guarded(
@@ -283,7 +288,7 @@ def documented(
         responses={**answers, "default": ErrorAnswer},
         parameters=_parameters(query),
         examples=examples or [],
-        auth=[{name: []} for name in ([security] if isinstance(security, str) else security)],
+        auth=[{name: []} for name in ([security] if isinstance(security, str) else security or ())],
         tags=[str(view.__module__).partition(".")[0]],
     )(documentation)
     view.cls = type("Documentation", (APIView,), {method.lower(): shown})  # type: ignore[attr-defined]

@@ -9,12 +9,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from pydantic import AfterValidator, BaseModel, Field
 
 from saas_litellm.base import http, idempotency
-from saas_litellm.base.bridge import in_database
+from saas_litellm.base.bridge import in_database, outside
 from saas_litellm.base.money import InexactAmount, nano
 from saas_litellm.base.refusals import Forbidden, Invalid, MethodNotAllowed, Unauthenticated
 from teams import operators
@@ -66,18 +66,21 @@ def management(
     body: type[Body] | None = None,
     query: type[Query] | None = None,
     status: int = HTTPStatus.OK,
+    asks_outside: bool = False,
     summary: str,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare an endpoint from ``function(operator, [body or query], **path)``, sync.
 
-    The function may return a whole HttpResponse (a CSV file) instead of a JSON body.
+    The function may return a whole HttpResponse (a CSV file) instead of a JSON body. One that
+    ``asks_outside`` asks another service: it runs in no transaction and on threads of its own, and
+    an idempotency key is not kept, for asking again does no harm.
     """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
             return await guarded(request, _answer, path)
 
-        async def _answer(request: HttpRequest, path: dict[str, Any]) -> HttpResponse:
+        async def _answer(request: HttpRequest, path: dict[str, Any]) -> HttpResponseBase:
             if request.method != method:
                 raise MethodNotAllowed
             operator_behind = operator_of(request)
@@ -89,13 +92,16 @@ def management(
 
             key = idempotency.key_of(request)
 
-            def work() -> HttpResponse:
+            def work() -> HttpResponseBase:
                 operator = operator_behind()
                 operator.require(permission)
+                if asks_outside:
+                    result = function(operator, *given, **path)
+                    return http.answer(result, status=status)
                 claim = key.claim(f"operator:{operator.user.pk}") if key else None
                 return answer_once(claim, lambda: function(operator, *given, **path), status)
 
-            return await in_database(work)
+            return await (outside if asks_outside else in_database)(work)
 
         view.__name__, view.__module__ = function.__name__, function.__module__
         view.__doc__ = function.__doc__

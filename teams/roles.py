@@ -30,7 +30,14 @@ class Role:
         return _is_like(permission, self.may) and not _is_like(permission, self.never)
 
 
-_LOOK = ("base.view_*", "teams.view_*", "billing.view_*", "jobs.view_*", "webhooks.view_*")
+_LOOK = (
+    "base.view_*",
+    "teams.view_*",
+    "billing.view_*",
+    "jobs.view_*",
+    "webhooks.view_*",
+    "payments.view_*",
+)
 _NOT_FOR_ALL = (
     "teams.view_providercredential",
     "teams.view_operatorkey",
@@ -41,7 +48,7 @@ ROLES: dict[str, Role] = {
     OWNER: Role(about="everything, people and roles included", may=("*",)),
     "admin": Role(
         about="everything but people, roles and operator keys",
-        may=("base.*", "teams.*", "billing.*", "jobs.*", "webhooks.*"),
+        may=("base.*", "teams.*", "billing.*", "jobs.*", "webhooks.*", "payments.*"),
         never=(
             "teams.*_user",
             "teams.add_operatorkey",
@@ -50,10 +57,11 @@ ROLES: dict[str, Role] = {
         ),
     ),
     "finance": Role(
-        about="credits, plans, budgets, refunds, reports, reconciliation",
+        about="credits, packages and payments, plans, budgets, refunds, reports, reconciliation",
         may=(
             *_LOOK,
             "billing.*",
+            "payments.*",
             "teams.choose_wallet",
             "jobs.refund_*",
             "jobs.change_job",

@@ -54,6 +54,13 @@ def pages_served(settings: Any) -> None:
 
 
 @pytest.fixture
+def sold_online(settings: Any) -> None:
+    """Credits are for sale by a Stripe that does not answer."""
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = "sk_test_x", "whsec_x"
+    settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server

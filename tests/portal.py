@@ -9,19 +9,23 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from billing import budgets
+from billing import budgets, ledger
 from jobs import refunds
 from jobs.models import Job
+from payments.models import Payment
+from saas_litellm.base import clock
 from saas_litellm.base.money import NANO
 from saas_litellm.portal import urls, wallets
 from teams.models import Team, User
-from tests import factories, work
+from tests import factories, paying, work
 from tests.conftest import Live
 from tests.teams.test_members import invite, member
 from tests.teams.test_roles import browser
 
 MIA, BOB = "mia@example.com", "bob@example.com"
-ONLY_POSTED = {"change_member", "withdraw", "revoke"}
+ONLY_POSTED = {"change_member", "withdraw", "revoke", "card", "pay_by_hand"}
+# They name nothing, and lie beneath a page all the same.
+UNNUMBERED = {"card", "pay_by_hand"}
 
 
 def company() -> factories.Company:
@@ -41,7 +45,8 @@ def company() -> factories.Company:
 
 
 def filled(team: Team) -> Team:
-    """The same with something on each page, and the keys switched on."""
+    """The same with something on each page, the keys switched on, and a payment begun."""
+    begin_payment(team)
     budgets.create(
         owner=team,
         period="day",
@@ -53,6 +58,19 @@ def filled(team: Team) -> Team:
     invite(team, "dora@example.com")
     Team.objects.filter(pk=team.pk).update(is_key_self_service=True)
     return Team.objects.get(pk=team.pk)
+
+
+def begin_payment(team: Team) -> Payment:
+    """One that nobody has paid yet."""
+    return Payment.objects.create(
+        account=ledger.account_of(team),
+        team=team,
+        kind="checkout",
+        created_by="test",
+        created_at=clock.now(),
+        url="https://checkout.stripe.test/x",
+        **paying.package().figures(),
+    )
 
 
 def signed_in(name: str) -> Client:
@@ -75,6 +93,7 @@ def paths(team: Team) -> dict[str, str]:
         "job": lambda: team.jobs.first().pk,  # type: ignore[union-attr]
         "receipt": lambda: wallets.receipts(team).first().pk,  # type: ignore[union-attr]
         "budget": lambda: team.budgets.get(is_by_team=True).pk,
+        "purchase": lambda: team.payments.first().pk,  # type: ignore[union-attr]
         "change_member": lambda: team.memberships.get(user__username=BOB).pk,
         "withdraw": lambda: team.invitations.get(accepted_at=None).pk,
         "rotate": lambda: team.api_keys.first().prefix,  # type: ignore[union-attr]

@@ -35,6 +35,12 @@ class TopUpForm(PageForm):
         required=False,
     )
     expires_at = MomentField(required=False, help_text="UTC; empty: never.")
+    payment_reference = forms.CharField(
+        widget=UnfoldAdminTextInputWidget,
+        max_length=ledger.LONGEST_REFERENCE,
+        required=False,
+        help_text="An invoice's or a transfer's number; it stands on the receipt.",
+    )
     reason = reason_field()
 
 
@@ -64,6 +70,7 @@ def top_up(
             kind=given["kind"] or Grant.Kind.PURCHASE,
             expires_at=given["expires_at"],
             reason=given["reason"],
+            reference=ledger.reference_of(given["payment_reference"]),
             idempotency_key=given["idempotency_key"],
             actor=actor(request),
         )

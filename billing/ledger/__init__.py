@@ -7,7 +7,18 @@ id, the account last.
 
 from __future__ import annotations
 
-from billing.ledger.credits import Adjusted, adjust, expire, grant, refund, set_credit_limit
+from billing.ledger.credits import (
+    LONGEST_REFERENCE,
+    Adjusted,
+    adjust,
+    expire,
+    grant,
+    payment_reference,
+    reference_of,
+    refund,
+    set_credit_limit,
+)
+from billing.ledger.purchases import give_back, recover_loss, take_back
 from billing.ledger.wallet import Wallet, lock
 from billing.ledger.work import (
     Bill,
@@ -22,6 +33,7 @@ from billing.ledger.work import (
 )
 
 __all__ = [
+    "LONGEST_REFERENCE",
     "Adjusted",
     "Bill",
     "Charge",
@@ -31,12 +43,17 @@ __all__ = [
     "account_of_organization",
     "adjust",
     "expire",
+    "give_back",
     "grant",
     "hold",
     "lock",
     "nothing",
+    "payment_reference",
+    "recover_loss",
+    "reference_of",
     "refund",
     "release",
     "set_credit_limit",
     "settle",
+    "take_back",
 ]

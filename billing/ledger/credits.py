@@ -22,6 +22,9 @@ from saas_litellm.base import alarms, audit, clock
 from saas_litellm.base.money import MAX_AMOUNT, divide_half_even, from_nano
 from saas_litellm.base.refusals import Invalid
 
+LONGEST_REFERENCE = 90
+_TOP_UP = "topup"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjusted:
@@ -42,10 +45,11 @@ def grant(
     reason: str = "",
     expires_at: datetime | None = None,
     priority: int = 100,
+    reference: str = _TOP_UP,
 ) -> Entry:
     """Add credits. The same key and figures again return the first entry and add nothing.
 
-    Raises BadAmount, Invalid for an expiry in the past, or IdempotencyKeyReused when the key
+    ``reference``: what it was paid by; see ``reference_of``. Raises BadAmount, Invalid for an expiry in the past, or IdempotencyKeyReused when the key
     stands for other figures.
     """
     if not 0 < amount_nanocredits <= MAX_AMOUNT:
@@ -67,7 +71,7 @@ def grant(
             account,
             Entry.Kind.GRANT,
             amount_nanocredits,
-            reference="topup",
+            reference=reference,
             reason=reason,
             actor=actor,
             idempotency_key=key,
@@ -92,6 +96,26 @@ def grant(
         )
         telling.added(entry, kind=kind, expires_at=expires_at)
     return entry
+
+
+def reference_of(text: str) -> str:
+    """The reference of a top-up paid elsewhere, by an invoice's or a transfer's number.
+
+    In a space of its own: nobody's text stands for a call, a job or a payment. Raises Invalid.
+    """
+    text = text.strip()
+    if len(text) > LONGEST_REFERENCE:
+        raise Invalid(
+            f"A payment reference has {LONGEST_REFERENCE} characters at most.",
+            param="payment_reference",
+        )
+    return f"{_TOP_UP}:{text}" if text else _TOP_UP
+
+
+def payment_reference(entry: Entry) -> str:
+    """What ``reference_of`` was given; "" for other entries."""
+    kind, _, text = entry.reference.partition(":")
+    return text if kind == _TOP_UP else ""
 
 
 def refund(

@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
             name='Draw',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('charge', 'Charge'), ('refund', 'Refund'), ('expiry', 'Expiry'), ('repayment', 'repayment of debt'), ('adjustment', 'Adjustment'), ('transfer', 'moved to a refund lot')], max_length=10)),
+                ('kind', models.CharField(choices=[('charge', 'Charge'), ('refund', 'Refund'), ('expiry', 'Expiry'), ('repayment', 'repayment of debt'), ('adjustment', 'Adjustment'), ('transfer', 'moved to a refund lot'), ('paid_back', 'its purchase was paid back')], max_length=10)),
                 ('amount_nanocredits', models.BigIntegerField()),
                 ('paid_nano_usd', models.BigIntegerField()),
                 ('at', models.DateTimeField(help_text='When the entry was written.')),
@@ -422,7 +422,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='loss',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nanocredits__gt', 0), ('amount_nanocredits__lte', 4000000000000000000)), name='loss_amount_positive'),
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nanocredits__gte', -4000000000000000000), ('amount_nanocredits__lte', 4000000000000000000), models.Q(('amount_nanocredits', 0), _negated=True)), name='loss_amount_not_zero'),
         ),
         migrations.AddConstraint(
             model_name='monthlyminimum',

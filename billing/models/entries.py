@@ -150,6 +150,7 @@ class Draw(AppendOnly):
         REPAYMENT = "repayment", "repayment of debt"
         ADJUSTMENT = "adjustment"
         TRANSFER = "transfer", "moved to a refund lot"
+        PAID_BACK = "paid_back", "its purchase was paid back"
 
     lot = models.ForeignKey(Lot, models.PROTECT, related_name="draws")
     entry = models.ForeignKey(Entry, models.PROTECT, related_name="draws")
@@ -194,7 +195,10 @@ class Fold(models.Model):
 
 
 class Loss(AppendOnly):
-    """Credits that should have been taken and were not there: the founder's loss, booked openly."""
+    """Credits that should have been taken and were not there: the founder's loss, booked openly.
+
+    A negative line is a loss that came back: a dispute that was won after all.
+    """
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="losses")
     entry = models.ForeignKey(Entry, models.PROTECT, null=True, blank=True, related_name="+")
@@ -213,7 +217,8 @@ class Loss(AppendOnly):
                 fields=["account", "idempotency_key"], name="loss_idempotency_key_unique"
             ),
             models.CheckConstraint(
-                condition=positive("amount_nanocredits"), name="loss_amount_positive"
+                condition=within("amount_nanocredits") & ~Q(amount_nanocredits=0),
+                name="loss_amount_not_zero",
             ),
         ]
 

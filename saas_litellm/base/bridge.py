@@ -19,6 +19,8 @@ from django.conf import settings
 from django.db import transaction
 
 _current = threading.local()
+# Beside the pool of DATABASE_THREADS, whose connections leave room for these.
+OUTSIDE_THREADS = 2
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,15 +31,31 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix="database")
 
 
+@lru_cache(maxsize=1)
+def _outside_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(OUTSIDE_THREADS, thread_name_prefix="outside")
+
+
 async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run sync database code on the bounded pool and await its result."""
+    return await _crossing(_pool(), function, *args, **kwargs)
+
+
+async def outside(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same for work that asks another service too: no call waits for that service's answer."""
+    return await _crossing(_outside_pool(), function, *args, **kwargs)
+
+
+async def _crossing(
+    pool: ThreadPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
     loop = asyncio.get_running_loop()
 
     def work() -> R:
         _current.loop = loop
         return function(*args, **kwargs)
 
-    crossing = database_sync_to_async(work, thread_sensitive=False, executor=_pool())
+    crossing = database_sync_to_async(work, thread_sensitive=False, executor=pool)
     result: R = await crossing()
     return result
 

@@ -16,6 +16,7 @@ from unfold.decorators import display
 from saas_litellm.base import shown
 from saas_litellm.customers import page, wallets
 from saas_litellm.customers.money_pages import MoneyPages
+from saas_litellm.customers.payment_pages import PaymentPages
 from saas_litellm.customers.state_pages import OrganizationStatePages, TeamStatePages
 from teams.admin.people import OrganizationAdmin, TeamAdmin
 from teams.models import Organization, Team
@@ -68,7 +69,7 @@ admin.site.unregister((Organization, Team))
 
 
 @admin.register(Team)
-class CustomerTeamAdmin(CustomerAdmin, TeamStatePages, TeamAdmin):
+class CustomerTeamAdmin(CustomerAdmin, PaymentPages, TeamStatePages, TeamAdmin):
     list_display = ("slug", "name", "organization", "state", "available", "lasts")
     list_select_related = ("account__pace", "organization__account__pace")
     list_per_page = 50
@@ -87,6 +88,9 @@ class CustomerTeamAdmin(CustomerAdmin, TeamStatePages, TeamAdmin):
         "wallet_page",
         "privacy",
         "invite",
+        "payment_link",
+        "auto_top_up",
+        "card_link",
     )
 
     def get_list_display(self, request: HttpRequest) -> Any:

@@ -83,6 +83,20 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Books",
         (
+            ("Packages", "shopping_bag", "payments_package_changelist", "payments.view_package"),
+            ("Payments", "credit_card", "payments_payment_changelist", "payments.view_payment"),
+            (
+                "Auto top-ups",
+                "autorenew",
+                "payments_autotopup_changelist",
+                "payments.view_autotopup",
+            ),
+            (
+                "Stripe events",
+                "webhook",
+                "payments_stripeevent_changelist",
+                "payments.view_stripeevent",
+            ),
             ("Ledger", "receipt_long", "billing_entry_changelist", "billing.view_entry"),
             ("Lots", "inventory_2", "billing_grant_changelist", "billing.view_grant"),
             ("Holds", "hourglass_empty", "billing_hold_changelist", "billing.view_hold"),

@@ -20,6 +20,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
+from payments import stripe_api
 from saas_litellm.base import audit
 from saas_litellm.base.refusals import Forbidden, NotFound, Refusal
 from teams import directory, keys
@@ -55,6 +56,12 @@ class Visit:
         return self.role == MemberRole.MANAGER
 
     @property
+    def may_buy(self) -> bool:
+        """Managers, of a wallet that is the team's own, where credits are sold online."""
+        is_own = self.team.draws_on == Team.Wallet.TEAM
+        return self.is_manager and is_own and stripe_api.is_on()
+
+    @property
     def actor(self) -> str:
         return f"user:{self.user.get_username()}"
 
@@ -87,6 +94,8 @@ class Visit:
             "budgets": "Budgets",
             "members": "Members",
         }
+        if self.may_buy:
+            names["buy"] = "Buy credits"
         if self.is_manager and self.team.is_key_self_service:
             names["keys"] = "Keys"
         links = [(name, self.link(page)) for page, name in names.items()]

@@ -10,7 +10,10 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 
+from billing import ledger
 from billing.models import Entry, Grant
+from payments import currencies
+from payments.models import Payment
 from saas_litellm.base import clock, shown
 from saas_litellm.base.csv_files import csv_stream
 from saas_litellm.base.money import from_nano
@@ -95,9 +98,25 @@ def _receipt(grant: Grant) -> dict[str, Any]:
         "credits": shown.credit_amount(entry.amount_nanocredits),
         "exact": str(from_nano(entry.amount_nanocredits)),
         "paid": wallets.paid(grant.paid_nano_usd),
-        "reference": entry.reason,
+        "reference": ledger.payment_reference(entry) or entry.reason,
         "expires_at": grant.expires_at,
         "organization": entry.account.organization,
+        "payment": _payment(entry),
+    }
+
+
+def _payment(entry: Entry) -> dict[str, Any] | None:
+    """What Stripe says of a purchase that was paid there."""
+    payment: Payment | None = getattr(entry, "payment", None)
+    if payment is None:
+        return None
+    return {
+        "price": currencies.shown(payment.received_minor, payment.currency),
+        "card": payment.card,
+        "receipt_url": payment.receipt_url,
+        "returned": payment.returned_minor
+        and currencies.shown(payment.returned_minor, payment.currency),
+        "taken": shown.exact(payment.taken_nanocredits),
     }
 
 

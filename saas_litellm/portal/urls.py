@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from saas_litellm.portal import accounts, limits, overview, own_keys, people, receipts, work
+from saas_litellm.portal import (
+    accounts,
+    buying,
+    limits,
+    overview,
+    own_keys,
+    people,
+    receipts,
+    work,
+)
 
 app_name = "portal"
 PERSONAL = [
@@ -21,6 +30,11 @@ OF_A_TEAM = [
     path("<slug:slug>/jobs/<uuid:job_id>/", work.job, name="job"),
     path("<slug:slug>/receipts/", receipts.receipts, name="receipts"),
     path("<slug:slug>/receipts/<int:number>/", receipts.receipt, name="receipt"),
+    path("<slug:slug>/buy/", buying.buy, name="buy"),
+    path("<slug:slug>/buy/<uuid:payment_id>/", buying.purchase, name="purchase"),
+    path("<slug:slug>/auto-top-up/", buying.auto_top_up, name="auto_top_up"),
+    path("<slug:slug>/auto-top-up/card/", buying.save_card, name="card"),
+    path("<slug:slug>/auto-top-up/pay/", buying.pay_by_hand, name="pay_by_hand"),
     path("<slug:slug>/statement/", receipts.statement, name="statement"),
     path("<slug:slug>/statement.csv", receipts.statement_csv, name="statement_csv"),
     path("<slug:slug>/budgets/", limits.own_budgets, name="budgets"),

@@ -100,7 +100,7 @@ def receipts(team: Team) -> QuerySet[Grant]:
     whole = [w.account for w in of(team) if w.account and (w.is_in_use or not w.is_shared)]
     return (
         Grant.objects.filter(entry__account__in=whole, kind__in=RECEIPT_KINDS)
-        .select_related("entry__account__organization")
+        .select_related("entry__account__organization", "entry__payment")
         .order_by("-entry_id")
     )
 

@@ -11,7 +11,7 @@ from jobs import lifecycle
 from teams.models import ProviderCredential, Team, User
 from tests import factories
 
-OURS = ("base", "teams", "billing", "jobs", "webhooks")
+OURS = ("base", "teams", "billing", "jobs", "webhooks", "payments")
 
 
 @pytest.fixture
@@ -30,6 +30,8 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     inline |= {"Pace", "Heartbeat", "RevenueDay", "PlatformDay", "CostDay"}
     # An endpoint's page stands for who listens; its secrets are shown to nobody.
     inline |= {"Listener", "Outbox", "Secret"}
+    # A payment's page shows its reversals; a customer is an id.
+    inline |= {"Reversal", "Customer"}
     missing = {
         model.__name__
         for name in OURS

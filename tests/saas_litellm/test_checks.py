@@ -49,6 +49,18 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (checks.check_sign_in, {"SESSION_IDLE_SECONDS": 0}, {"E014"}),
         (checks.check_sign_in, {"AXES_FAILURE_LIMIT": 0}, {"E014"}),
         (checks.check_sign_in, {}, set()),
+        (checks.check_payments, {"STRIPE_SECRET_KEY": "sk_test_x"}, {"E021"}),
+        (checks.check_payments, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, {"E021"}),
+        (
+            checks.check_payments,
+            {
+                "STRIPE_SECRET_KEY": "rk_live_x",
+                "STRIPE_WEBHOOK_SECRET": "whsec_x",
+                "STRIPE_API_BASE": "http://127.0.0.1:1",
+            },
+            {"E022"},
+        ),
+        (checks.check_payments, {}, set()),
         (checks.check_public_url, {"PUBLIC_URL": "http://localhost:8003"}, {"W016"}),
         (checks.check_public_url, {"PUBLIC_URL": "https://llm.example.com"}, set()),
         (

@@ -198,9 +198,10 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     from billing.urls import urlpatterns as of_billing
     from jobs.urls import urlpatterns as of_jobs
     from jobs.v1_urls import urlpatterns as of_clients
+    from payments.urls import urlpatterns as of_payments
     from webhooks.urls import urlpatterns as of_webhooks
 
-    every = (of_jobs, of_billing, of_clients, of_webhooks)
+    every = (of_jobs, of_billing, of_clients, of_webhooks, of_payments)
     assert len(schema["paths"]) == sum(map(len, every))
     assert set(schema["webhooks"]) == set(SHAPES)
     stream = schema["paths"]["/api/jobs/{job_id}/llm-call-stream"]["post"]

@@ -27,7 +27,18 @@ from teams.models import Alias, DeploymentHealth, Team
 from tests import factories, leaks
 from tests.conftest import Live, wait_until
 from tests.factories import Company
-from tests.leaks import ASKS, CALLS, CANCEL, EMBEDDING, MEDIA, OTHERS, WEBHOOKS, Ask, Shown
+from tests.leaks import (
+    ASKS,
+    CALLS,
+    CANCEL,
+    EMBEDDING,
+    MEDIA,
+    OTHERS,
+    SALES,
+    WEBHOOKS,
+    Ask,
+    Shown,
+)
 from tests.providers.server import ProviderServer
 from webhooks import deliveries, endpoints, signing
 from webhooks.models import Delivery
@@ -181,8 +192,10 @@ def test_no_answer_about_jobs_and_credits_tells_what_they_cost_us(counter: Count
     assert [answer for answer in shown if answer.status not in {200, 201}] == []
     refused = counter.put([CANCEL, *CALLS[:2]], job=job)
     assert {answer.status for answer in refused} == {409}
+    sales = counter.put(SALES, job=job)
+    assert {answer.status for answer in sales} == {404}
     assert len(costs()) > 3
-    assert counter.leaks([*shown, *refused]) == []
+    assert counter.leaks([*shown, *refused, *sales]) == []
 
 
 def test_no_event_and_no_answer_about_webhooks_tells_anything(counter: Counter) -> None:

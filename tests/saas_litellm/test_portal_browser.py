@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings as configured
 
+from payments.models import Payment
 from tests import browser, portal
 from tests.conftest import Live
 from tests.portal import MIA, at
@@ -27,7 +28,8 @@ pytestmark = [
 @pytest.fixture
 def shop(spawned: Any) -> Live:
     portal.filled(portal.company().team)
-    live: Live = spawned(DEBUG="1")
+    sold = {"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x"}
+    live: Live = spawned(DEBUG="1", STRIPE_API_BASE="http://127.0.0.1:1", **sold)
     return live
 
 
@@ -54,13 +56,18 @@ def test_the_overview_is_well(shop: Live, size: tuple[int, int], is_dark: bool) 
 
 
 def test_tables_and_forms_are_well_on_a_phone(shop: Live) -> None:
+    beneath = (at("auto_top_up"), at("purchase", Payment.objects.get().pk))
+
     def walk(page: Any) -> list[str]:
         wide = []
-        for name in ("Statement", "Budgets", "Keys"):
+        for name in ("Statement", "Budgets", "Buy credits", "Keys"):
             page.click(f"nav.pages >> text={name}")
             page.wait_for_selector(f"nav.pages [aria-current] >> text={name}")
             is_wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             wide += [name] * is_wide + browser.serious(page)
+        for address in beneath:
+            page.goto(shop.url + address)
+            wide += browser.serious(page)
         return wide
 
     seen = browser.look(

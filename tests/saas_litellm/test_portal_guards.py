@@ -24,7 +24,7 @@ from tests.portal import BOB, MIA, at, text
 from tests.teams.test_members import at_once, invite, member
 from tests.teams.test_roles import PASSWORD, browser, person
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served", "sold_online")]
 once_is_enough = pytest.mark.any_database
 LINK = re.compile(r"/portal/invitations/[\w-]{43}")
 

@@ -29,7 +29,7 @@ from tests.work import Clock
 pytestmark = [
     pytest.mark.any_database,
     pytest.mark.django_db,
-    pytest.mark.usefixtures("pages_served"),
+    pytest.mark.usefixtures("pages_served", "sold_online"),
 ]
 
 
@@ -348,6 +348,7 @@ def test_no_page_says_which_model_or_provider_or_what_it_cost(live: Live, settin
     client = browser(member(team, MIA).user)
     Team.objects.update(is_key_self_service=True)
     invite(team, "dora@example.com")
+    portal.begin_payment(team)
     member(team, BOB, "member")
     budgets.create(
         owner=team, period="day", limit_nanocredits=NANO, is_hard=False, is_by_team=True, actor="t"

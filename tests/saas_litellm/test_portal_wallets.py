@@ -29,7 +29,7 @@ from tests.teams.test_members import member
 from tests.teams.test_roles import browser
 from tests.work import Clock
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served", "sold_online")]
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from billing import budgets, ledger, plans, recurring, thresholds
 from billing.models import Entry, PricePlan
 from jobs import allowance, refunds, shadows
 from jobs.models import Job, Reconciliation
+from payments import checkout
+from payments.models import AutoTopUp, StripeEvent
 from saas_litellm.base import alarms, clock, outbox
 from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Refusal
 from teams import credentials, members, operators, roles
 from teams.models import User
-from tests import factories, work
+from tests import factories, paying, work
 from tests.conftest import Live
 from tests.teams.test_roles import browser, person
 from webhooks import deliveries, endpoints
@@ -66,6 +68,10 @@ PAGES: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str], frozenset
     "jobs.reconciliationline": (ALL, NOBODY, NOBODY, NOBODY),
     "jobs.rollupday": (ALL, NOBODY, NOBODY, NOBODY),
     "jobs.shadow": (ALL, MONEY, NOBODY, NOBODY),
+    "payments.autotopup": (ALL, NOBODY, NOBODY, NOBODY),
+    "payments.package": (ALL, MONEY, MONEY, NOBODY),
+    "payments.payment": (ALL, NOBODY, NOBODY, NOBODY),
+    "payments.stripeevent": (ALL, NOBODY, NOBODY, NOBODY),
     "teams.accessgroup": (ALL, ADMINS, ADMINS, ADMINS),
     "teams.alias": (ALL, ADMINS, ADMINS, ADMINS),
     "teams.apikey": (ALL, NOBODY, NOBODY, NOBODY),
@@ -87,6 +93,9 @@ ACTIONS: dict[tuple[str, str], frozenset[str]] = {
     ("billing.priceplan", "delete_selected"): NOBODY,
     ("billing.recurringgrant", "stop"): MONEY,
     ("jobs.shadow", "stop"): MONEY,
+    ("payments.autotopup", "switch_off"): MONEY,
+    ("payments.payment", "look_again"): MONEY,
+    ("payments.stripeevent", "apply_again"): MONEY,
     ("teams.accessgroup", "delete_selected"): ADMINS,
     ("teams.alias", "delete_selected"): ADMINS,
     ("teams.apikey", "revoke"): ADMINS,
@@ -128,6 +137,9 @@ OBJECT_PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("teams.organization", "suspend_page"): ADMINS,
     ("teams.organization", "top_up"): MONEY,
     ("teams.team", "adjust"): MONEY,
+    ("teams.team", "auto_top_up"): MONEY,
+    ("teams.team", "card_link"): MONEY,
+    ("teams.team", "payment_link"): MONEY,
     ("teams.team", "assign_plan"): MONEY,
     ("teams.team", "credit_limit"): MONEY,
     ("teams.team", "default_alias_page"): ADMINS,
@@ -174,8 +186,9 @@ def label(model: Any) -> str:
 
 
 @pytest.fixture
-def alice(db: None, pages_served: None) -> factories.Company:
+def alice(db: None, pages_served: None, settings: Any) -> factories.Company:
     """A platform with a row of nearly everything."""
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = "sk_test_x", "whsec_x"
     alice = factories.company()
     job = work.job(alice.team)
     work.call(job, prompt=1000)
@@ -211,6 +224,13 @@ def alice(db: None, pages_served: None) -> factories.Company:
     for email in ("mia@example.com", "bob@example.com"):
         link = members.invite(team=team, email=email, role="member", actor="test")[1]
     members.accept_anew(token=link.split("/")[-2], password="x" * 9 + "y" * 9)
+    payment = checkout.begin(
+        team=team, account=account, package=paying.package(), actor="test", kind="link"
+    )
+    AutoTopUp.objects.create(account=account, team=team, package=payment.package)
+    StripeEvent.objects.create(
+        event_id="evt_1", type="x", created_at=clock.now(), received_at=clock.now()
+    )
     return alice
 
 
@@ -304,6 +324,12 @@ API: list[tuple[str, str, dict[str, Any] | None, frozenset[str]]] = [
     ("GET", "reports/profit", None, ALL),
     ("GET", "reports/cost-drift", None, ALL),
     ("GET", "reports/deferred-revenue", None, ALL),
+    (
+        "GET",
+        "reports/usage-events?format=lago&start=2026-01-01&end=2026-02-01",
+        None,
+        ALL,
+    ),
     ("GET", "plans", None, ALL),
     ("GET", "budgets", None, ALL),
     ("GET", "credits/teams/alice/balance", None, ADMINS),
@@ -313,6 +339,14 @@ API: list[tuple[str, str, dict[str, Any] | None, frozenset[str]]] = [
     ("POST", "credits/teams/alice/wallet", {"draws_on": "team"}, MONEY),
     ("POST", "credits/teams/alice/refund", {"job_id": JOB, "reason": "x", **ONCE}, REFUNDS),
     ("POST", f"jobs/{JOB}/waive", {"reason": "x"}, MONEY),
+    ("GET", "credits/teams/alice/auto-top-up", None, ALL),
+    (
+        "PUT",
+        "credits/teams/alice/auto-top-up",
+        {"package_id": 1, "threshold": 1, "monthly_ceiling_minor": 1},
+        MONEY,
+    ),
+    ("POST", "credits/teams/alice/auto-top-up/card", {}, MONEY),
     ("POST", "plans", {"slug": "tin", "name": "Tin"}, MONEY),
     ("POST", "plans/tin/assign", {"team_id": "alice"}, MONEY),
     ("DELETE", "plans/shadows/1", None, MONEY),

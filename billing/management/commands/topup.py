@@ -19,6 +19,9 @@ class Command(OperatorCommand):
         parser.add_argument("credits", help="A decimal number of credits.")
         parser.add_argument("--paid-usd", default="0")
         parser.add_argument("--reason", default="")
+        parser.add_argument(
+            "--payment-reference", default="", help="An invoice's or a transfer's number."
+        )
         parser.add_argument("--idempotency-key", help="The same key again adds nothing.")
 
     def operate(self, **options: Any) -> None:
@@ -27,6 +30,7 @@ class Command(OperatorCommand):
             amount_nanocredits=nano(options["credits"]),
             paid_nano_usd=nano(options["paid_usd"]),
             reason=options["reason"],
+            reference=ledger.reference_of(options["payment_reference"]),
             actor=self.actor,
             idempotency_key=options["idempotency_key"] or f"topup:{uuid.uuid4()}",
         )
