@@ -288,7 +288,9 @@ def documented(
         responses={**answers, "default": ErrorAnswer},
         parameters=_parameters(query),
         examples=examples or [],
-        auth=[{name: []} for name in ([security] if isinstance(security, str) else security or ())],
+        auth=[
+            {name: []} for name in ([security] if isinstance(security, str) else security) if name
+        ],
         tags=[str(view.__module__).partition(".")[0]],
     )(documentation)
     view.cls = type("Documentation", (APIView,), {method.lower(): shown})  # type: ignore[attr-defined]

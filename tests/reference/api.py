@@ -24,6 +24,7 @@ PARTS: tuple[tuple[str, str, str], ...] = (
     ("/api/teams/{team_id}/plan", "plans", ""),
     ("/api/plans", "plans", "Price plans"),
     ("/api/credits", "credits", "Credits and budgets"),
+    ("/api/stripe", "credits", ""),
     ("/api/budgets", "credits", ""),
     ("/api/reconciliations", "reports", ""),
     ("/api/reports", "reports", "Reports and reconciliation"),
@@ -100,10 +101,11 @@ def _operation(
     shared: set[str],
     wanted: list[str],
 ) -> str:
-    (who,) = (name for need in operation["security"] for name in need)
+    keys = [WHO[name] for need in operation.get("security", []) for name in need]
+    who = " or ".join(keys) or "no key: it is signed"
     lines = [
         f"## {operation['summary']}\n",
-        f"`{method} {path}` with {WHO[who]}. {prose(operation.get('description', ''))}\n",
+        f"`{method} {path}` with {who}. {prose(operation.get('description', ''))}\n",
     ]
     for place in ("path", "query", "header"):
         given = [p for p in operation.get("parameters", []) if p["in"] == place]
