@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import FieldTextFilter, RangeDateFilter
 from unfold.decorators import action
@@ -313,8 +313,14 @@ class EventAdmin(ReadOnlyAdmin):
     """What somebody listened to, as it was told."""
 
     list_display = ("__str__", "type", "object_id", "created_at")
+    fields = ("type", "object_id", "team_id", "organization_id", "created_at", "said")
+    readonly_fields = ("said",)
     list_filter = (EventTypeFilter, ("created_at", RangeDateFilter))
     list_filter_submit = True
     search_fields = ("object_id",)
     paginator = BoundedPaginator
     show_full_result_count = False
+
+    @admin.display(description="Says")
+    def said(self, event: Event) -> str:
+        return format_html('<code class="whole-text">{}</code>', event.data)

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import TabularInline
 
 from saas_litellm.base.admin import (
@@ -96,7 +97,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Message")
     def message(self, delivery: Delivery) -> str:
-        return signing.body_of(delivery.event).decode()
+        message = signing.body_of(delivery.event).decode()
+        return format_html('<code class="whole-text">{}</code>', message)
 
     @admin.action(description="Send again", permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
