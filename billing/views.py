@@ -26,6 +26,30 @@ class CheckCredits(Body):
     credits_needed: Decimal = Field(ge=0, le=10**9, strict=False)
 
 
+class RatesView(BaseModel):
+    credits_per_usd: Decimal
+
+
+class RunwayView(BaseModel):
+    """How long the credits last at the pace of the last days; None: nothing is spent."""
+
+    days: Decimal | None
+    days_at_fastest: Decimal | None
+    days_at_slowest: Decimal | None
+    credits_per_day: Decimal
+    basis_days: int
+
+
+class LotView(BaseModel):
+    lot_id: int
+    kind: str
+    credits_granted: Decimal
+    credits_remaining: Decimal
+    priority: int
+    granted_at: datetime
+    expires_at: datetime | None
+
+
 class BalanceView(BaseModel):
     team_id: str
     balance: Decimal
@@ -33,13 +57,23 @@ class BalanceView(BaseModel):
     available: Decimal
     credit_limit: Decimal
     mode: str
-    rates: dict[str, Decimal]
-    runway: dict[str, Any]
-    lots: list[dict[str, Any]]
+    rates: RatesView
+    runway: RunwayView
+    lots: list[LotView]
+
+
+class LedgerLine(BaseModel):
+    id: int
+    kind: str
+    credits: Decimal
+    balance_after: Decimal
+    reference: str
+    reason: str
+    created_at: datetime
 
 
 class TransactionList(BaseModel):
-    transactions: list[dict[str, Any]]
+    transactions: list[LedgerLine]
     next_cursor: int | None
 
 

@@ -61,7 +61,9 @@ def _errand(
             order=order,
             key=key,
             who=lambda: signed.caller(team_slug=body.team_id, owner_slug=lambda: None),
-            make_job=lambda caller: open_job(caller, body, {**body.metadata, **body.job_metadata}),
+            make_job=lambda caller: open_job(
+                caller, body, {**body.metadata, **body.job_metadata}, is_single=body.complete
+            ),
         )
     return Errand(
         order=order,
@@ -128,12 +130,14 @@ create_and_call = _call_endpoint(
     body=CreateAndCall,
     is_stream=False,
     summary="Create a job and make its first call",
-    description="Both answers in one. The job stays open for more calls; complete it as usual.",
+    description="Both answers in one. The job stays open for more calls, and is completed as"
+    " usual; with `complete` it ends with this call.",
 )
 create_and_call_stream = _call_endpoint(
     "create_and_call_stream",
     body=CreateAndCall,
     is_stream=True,
     summary="Create a job and stream its first call",
-    description="The first frame carries job_id and call_id.",
+    description="The first frame carries job_id and call_id; with `complete` the job ends with"
+    " the stream.",
 )

@@ -260,8 +260,11 @@ def _settle(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call
     """Settle, and end the job that was made for this call alone. Sync."""
     call = calls.settle(opened=opened, attempt=attempt, outcome=outcome)
     if opened.job.is_single and call.status not in Call.RUNNING:
+        team = call.job.team
         with contextlib.suppress(CallsInFlight, JobClosed):
-            closing.close_single(opened.job, actor=f"team:{opened.job.team.slug}")
+            # With the job's totals as they are now: what the call costs its caller.
+            call.job = closing.close_single(opened.job, actor=f"team:{team.slug}")
+            call.job.team = team
     return call
 
 

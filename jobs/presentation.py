@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from billing.models import Account
-from jobs import quotes
+from jobs import quotes, shapes
 from jobs.models import Call, Job, Quote
 from saas_litellm.base.money import from_nano
 
@@ -24,73 +24,47 @@ class CreatedJob(BaseModel):
     created_at: datetime
 
 
-class CallCosts(BaseModel):
-    credits: Decimal
-    total_cost_usd: Decimal
-
-
 class CallAnswer(BaseModel):
     call_id: UUID
     job_id: UUID
-    response: dict[str, Any]
-    metadata: dict[str, Any]
-    costs: CallCosts
+    response: shapes.CallResponse
+    metadata: shapes.CallFacts
+    costs: shapes.CallCosts
 
 
 class CreatedAndCalled(CreatedJob, CallAnswer):
     pass
 
 
-class JobCosts(BaseModel):
-    total_calls: int
-    successful_calls: int
-    failed_calls: int
-    total_tokens: int
-    total_cost_usd: Decimal
-    avg_latency_ms: int
-    credits_charged: Decimal
-    credit_applied: bool
-    credits_remaining: Decimal
-
-
 class ClosedJob(BaseModel):
     job_id: UUID
     status: str
     completed_at: datetime
-    costs: JobCosts
-    calls: list[dict[str, Any]]
+    costs: shapes.JobCosts
+    calls: list[shapes.CallLine]
 
 
-class JobView(BaseModel):
-    job_id: UUID
-    team_id: str
-    job_type: str
-    user_id: str
-    external_task_id: str
-    status: str
-    metadata: dict[str, Any]
+class JobView(shapes.ListedJob):
     outcome: str | None
     max_credits: Decimal | None
     error_message: str
-    created_at: datetime
     started_at: datetime | None
-    completed_at: datetime | None
-    costs: JobCosts
-    status_history: list[dict[str, Any]]
+    costs: shapes.JobCosts
+    status_history: list[shapes.StatusStep]
 
 
 class CostsView(BaseModel):
     job_id: UUID
     status: str
-    costs: JobCosts
-    calls: list[dict[str, Any]]
+    costs: shapes.JobCosts
+    calls: list[shapes.CallCostLine]
 
 
 class QuoteView(BaseModel):
     quote_id: UUID
     job_type: str
-    credits: dict[str, Decimal]
-    basis: dict[str, Any]
+    credits: shapes.QuoteCredits
+    basis: shapes.QuoteBasis
     valid_until: datetime
 
 
@@ -101,7 +75,7 @@ class MetadataView(BaseModel):
 
 
 class JobList(BaseModel):
-    jobs: list[dict[str, Any]]
+    jobs: list[shapes.ListedJob]
     next_cursor: str | None
 
 
@@ -109,8 +83,8 @@ class UsageView(BaseModel):
     team_id: str
     start: datetime
     end: datetime
-    summary: dict[str, Any]
-    rows: list[dict[str, Any]]
+    summary: shapes.UsageSums
+    rows: list[shapes.UsageRow]
 
 
 class ModelView(BaseModel):
@@ -264,7 +238,10 @@ def whole(job: Job) -> dict[str, Any]:
 
 def created_and_answered(call: Call, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The answer of the first call of a job that was made with it."""
-    return {**introduced(call), **answered(call, choices)}
+    made = introduced(call)
+    if call.job.is_single:
+        made["status"] = call.job.status
+    return {**made, **answered(call, choices)}
 
 
 def introduced(call: Call) -> dict[str, Any]:
@@ -296,7 +273,7 @@ def answered(call: Call, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             "latency_ms": call.latency_ms,
             "cached": call.is_cache_hit,
         },
-        "costs": costs_of_call(call),
+        "costs": costs_for_caller(call),
     }
 
 
@@ -331,6 +308,17 @@ def costs_of_call(call: Call) -> dict[str, Decimal]:
     return {
         "credits": from_nano(call.charged_nanocredits - call.refunded_nanocredits),
         "total_cost_usd": from_nano(call.price_nano_usd - call.refunded_nano_usd),
+    }
+
+
+def costs_for_caller(call: Call) -> dict[str, Decimal]:
+    """What an answer says it cost: of a job that ended with its one call, the job's whole price."""
+    job = call.job
+    if not job.is_single or job.is_open:
+        return costs_of_call(call)
+    return {
+        "credits": from_nano(job.net_nanocredits),
+        "total_cost_usd": from_nano(job.price_nano_usd - job.refunded_nano_usd),
     }
 
 

@@ -191,6 +191,11 @@ class CreateAndCall(CreateJob, CallRequest):
     )
 
     job_metadata: Json = Field(default_factory=dict)
+    complete: bool = Field(
+        False,
+        description="The job ends with this call: completed if it delivered anything, else failed."
+        " The answer's costs are then the whole job's.",
+    )
 
 
 class QuoteJob(Body):

@@ -159,7 +159,7 @@ class JobWire(ChunkWire):
             },
             job_id=call.job_id,
             call_id=call.pk,
-            costs=presentation.costs_of_call(call),
+            costs=presentation.costs_for_caller(call),
         )
         return last + DONE
 

@@ -30,7 +30,9 @@ def owner_slug(path: Mapping[str, Any]) -> str | None:
     return job.team.slug if job else None
 
 
-def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Job:
+def open_job(
+    caller: Caller, body: CreateJob, metadata: Mapping[str, Any], *, is_single: bool = False
+) -> Job:
     """Raises Invalid for metadata over 16 KiB, a cap finer than a nanocredit or a strange quote."""
     lifecycle.check_metadata(metadata)
     try:
@@ -46,6 +48,7 @@ def open_job(caller: Caller, body: CreateJob, metadata: Mapping[str, Any]) -> Jo
         metadata=metadata,
         max_nanocredits=cap,
         is_reserving=body.reserve,
+        is_single=is_single,
         quote=quotes.find(team=caller.team, quote_id=body.quote_id, job_type=body.job_type)
         if body.quote_id
         else None,
