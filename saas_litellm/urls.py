@@ -9,7 +9,11 @@ from drf_spectacular.views import (
     SpectacularSwaggerSplitView,
 )
 
-from saas_litellm import errors, health
+from saas_litellm import (
+    errors,
+    health,
+    openapi,  # noqa: F401 - teaches the schema what our amounts are
+)
 from saas_litellm.catalog.trial import TrialView
 from saas_litellm.live import views as live
 from teams.admin import own_account

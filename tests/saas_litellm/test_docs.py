@@ -118,6 +118,8 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     from jobs.v1_urls import urlpatterns as of_clients
 
     assert len(schema["paths"]) == len(of_jobs) + len(of_billing) + len(of_clients)
+    amount = schema["components"]["schemas"]["CallCosts"]["properties"]["credits"]
+    assert amount["type"] == "number"
     stream = schema["paths"]["/api/jobs/{job_id}/llm-call-stream"]["post"]
     assert "text/event-stream" in stream["responses"]["200"]["content"]
 
