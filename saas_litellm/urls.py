@@ -9,7 +9,12 @@ from drf_spectacular.views import (
     SpectacularSwaggerSplitView,
 )
 
-from saas_litellm import errors, health, help_pages
+from saas_litellm import (
+    errors,
+    health,
+    help_pages,
+    openapi,  # noqa: F401 - teaches the schema what our amounts are
+)
 from saas_litellm.catalog.trial import TrialView
 from saas_litellm.live import views as live
 from saas_litellm.observing.metrics_view import metrics

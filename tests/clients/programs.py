@@ -14,20 +14,20 @@ from filelock import FileLock
 
 JS = Path(__file__).parent / "js"
 LOCK = JS / "package-lock.json"
-_INSTALLED = JS / "node_modules/.installed"
 _OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
-def install() -> None:
+def install(folder: Path = JS) -> None:
     """Install what the lock file says, once for all test processes; skips loudly without node."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             assert os.environ.get("CI") != "true", f"{tool} is missing"
             pytest.skip(f"NOT RUN: {tool} is missing")
-    with FileLock(JS / ".install.lock"):
-        if not _INSTALLED.exists() or _INSTALLED.read_text() != LOCK.read_text():
-            subprocess.run(["npm", "ci", *_OPTIONS], cwd=JS, check=True, timeout=300)
-            _INSTALLED.write_text(LOCK.read_text())
+    lock, installed = folder / "package-lock.json", folder / "node_modules/.installed"
+    with FileLock(folder / ".install.lock"):
+        if not installed.exists() or installed.read_text() != lock.read_text():
+            subprocess.run(["npm", "ci", *_OPTIONS], cwd=folder, check=True, timeout=300)
+            installed.write_text(lock.read_text())
 
 
 def run(name: str, *, url: str, key: str, **environment: str) -> list[Any]:

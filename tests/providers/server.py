@@ -100,6 +100,11 @@ class ProviderServer:
     def script(self, *replies: Reply) -> None:
         self._scripted.extend(replies)
 
+    def script_anew(self, *replies: Reply) -> None:
+        """The same, whatever was scripted before and not used up."""
+        self._scripted.clear()
+        self.script(*replies)
+
     @property
     def openai_base(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"

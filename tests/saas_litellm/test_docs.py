@@ -204,6 +204,8 @@ def test_the_schema_is_valid_and_has_every_endpoint(client: Any) -> None:
     every = (of_jobs, of_billing, of_clients, of_webhooks, of_payments)
     assert len(schema["paths"]) == sum(map(len, every))
     assert set(schema["webhooks"]) == set(SHAPES)
+    amount = schema["components"]["schemas"]["CallCosts"]["properties"]["credits"]
+    assert amount["type"] == "number"
     stream = schema["paths"]["/api/jobs/{job_id}/llm-call-stream"]["post"]
     assert "text/event-stream" in stream["responses"]["200"]["content"]
 
