@@ -23,6 +23,7 @@ from tests.reference.tables import slug
 CHECKED = {"bash", "python", "javascript", "json"}
 REASONS = {
     "needs-docker": "a Docker daemon and images from a registry",
+    "needs-cluster": "a Kubernetes cluster and a registry",
     "needs-cloud-account": "an account with that platform",
     "needs-root": "a server of one's own, as root",
 }

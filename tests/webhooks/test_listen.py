@@ -65,7 +65,7 @@ def test_it_refuses_what_there_is_not(db: None, capsys: Any) -> None:
 
 def test_the_documents_receiver_takes_what_is_sent(couriers: Any, receiver: Receiver) -> None:
     guide = (ROOT / "docs/webhooks.md").read_text()
-    (program,) = re.findall(r"```python receiver\n(.*?)```", guide, re.DOTALL)
+    (program,) = re.findall(r"```python story-receiver\n(.*?)```", guide, re.DOTALL)
     names: dict[str, Any] = {}
     exec(program, names)
     _, secret = making.endpoint(receiver.url)
