@@ -162,7 +162,7 @@ class AutoTopUp(models.Model):
     @property
     def state(self) -> str:
         if self.needs_person:
-            return "a payment has to be confirmed"
+            return "waiting for a payment to be confirmed"
         if self.is_on:
             return "on" if not self.failures else "on, after a decline"
         return "off" if self.payment_method_id else "off, no card saved"

@@ -35,7 +35,7 @@ class BuyForm(ActForm):
 
 
 class AutoTopUpForm(forms.Form):
-    is_on = forms.BooleanField(required=False, label="Buy credits by themselves")
+    is_on = forms.BooleanField(required=False, label="Buy credits automatically")
     threshold = CreditsField(label="When fewer credits are left than")
     package = forms.TypedChoiceField(coerce=int, label="Buy")
     ceiling = forms.DecimalField(
