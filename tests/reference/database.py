@@ -10,7 +10,14 @@ from django.db import models
 from tests.reference.columns import HOLDS
 from tests.reference.tables import code, prose, table
 
-APPS = {"base": "What every app shares", "teams": "Who asks", "billing": "Money", "jobs": "Work"}
+APPS = {
+    "base": "What every app shares",
+    "teams": "Who asks",
+    "billing": "Money",
+    "jobs": "Work",
+    "webhooks": "Events to others",
+    "payments": "Credits for sale",
+}
 # A column's unit is the end of its name.
 UNITS = {
     "_nanocredits": "nanocredits",

@@ -45,7 +45,8 @@ any_database = pytest.mark.any_database
 
 @any_database
 def test_every_block_is_checked_or_says_why_not() -> None:
-    roles = {"story", "story-postgresql", "story-sqlite", "commands", *documents.REASONS}
+    roles = {"story", "commands", *documents.REASONS}
+    roles |= {"story-postgresql", "story-sqlite", "story-receiver"}
     by_language = {
         "bash": re.compile("|".join(sorted(roles))),
         "python": re.compile("story"),

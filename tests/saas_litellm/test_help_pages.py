@@ -32,7 +32,12 @@ PAGES = [
     "/help/reference/api-jobs.html",
 ]
 # Pages of other hosts that a reader may follow a link to: prices, exports, whoever explains them.
-LINKED = {"developers.openai.com", "help.openai.com", "support.claude.com"}
+LINKED = {
+    "developers.openai.com",
+    "help.openai.com",
+    "support.claude.com",
+    "www.standardwebhooks.com",
+}
 
 
 @pytest.fixture(scope="module")
