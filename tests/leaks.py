@@ -245,7 +245,7 @@ class Ask:
             sent = {"data": sent["json"], "files": {"file": ("a.mp3", self.file)}}
         answer = http.request(
             request.pop("method", method),
-            path.format(job_id=job, team_id=team, name="chat") + self.query,
+            path.format(job_id=job, team_id=team, payment_id=job, name="chat") + self.query,
             **{**sent, **request},
         )
         return Shown(
@@ -314,7 +314,7 @@ OTHERS = (
 SALES = (
     Ask(endpoint="GET /api/credits/packages"),
     Ask(endpoint="POST /api/credits/checkout", body={"package_id": 1}),
-    Ask(endpoint="GET /api/credits/payments/{job_id}"),
+    Ask(endpoint="GET /api/credits/payments/{payment_id}"),
 )
 CANCEL = Ask(endpoint="POST /api/jobs/{job_id}/cancel", body={"reason": "enough"})
 ASKS = (*CALLS, EMBEDDING, *MEDIA, *OTHERS, *SALES, CANCEL)
