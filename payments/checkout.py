@@ -134,26 +134,23 @@ def link_of(payment: Payment) -> str:
     return url
 
 
-def card_url(
-    *, team: Team, account: Account, currency: str, success_url: str, cancel_url: str
-) -> str:
+def card_url(*, team: Team, account: Account, page: str) -> str:
     """Where a card is saved for the auto top-up: a Checkout session that charges nothing.
 
-    Raises StripeAway, StripeRefused.
+    ``page`` is where it leads to afterwards. Raises StripeAway, StripeRefused.
     """
     AutoTopUp.objects.get_or_create(account=account, defaults={"team": team})
     _, url = stripe_api.create_session(
         {
             "mode": "setup",
             "customer": customers.stripe_id_of(account),
-            "currency": currency,
             "payment_method_types": ["card"],
             "metadata": {
                 stripe_api.CUSTOMER_KEY: str(customers.of(account).key),
                 "saas_team": team.slug,
             },
-            "success_url": success_url,
-            "cancel_url": cancel_url,
+            "success_url": page,
+            "cancel_url": page,
         },
         # Each click is a session of its own; one that nobody uses ends by itself.
         key=f"card-{uuid.uuid4()}",

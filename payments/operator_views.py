@@ -30,7 +30,7 @@ class SetAutoTopUp(Body):
 
 
 class SaveCard(Body):
-    currency: str = Field("usd", pattern=r"^[a-z]{3}$")
+    """Nothing is to be said."""
 
 
 class AutoTopUpView(BaseModel):
@@ -101,14 +101,7 @@ def save_card(operator: Operator, body: SaveCard, team_id: str) -> dict[str, Any
     stripe_api.require_on()
     team = directory.find_team(team_id)
     page = settings.PUBLIC_URL + reverse("portal:auto_top_up", args=[team.slug])
-    url = checkout.card_url(
-        team=team,
-        account=ledger.account_of(team),
-        currency=body.currency,
-        success_url=page,
-        cancel_url=page,
-    )
-    return {"url": url}
+    return {"url": checkout.card_url(team=team, account=ledger.account_of(team), page=page)}
 
 
 def _shown(top_up: AutoTopUp, team_id: str) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def check_webhooks(**_: Any) -> list[CheckMessage]:
             Error(
                 "A WEBHOOK_ setting is not more than 0, or EVENT_RETENTION_DAYS is under 8.",
                 hint="Unset them for what is usual.",
-                id="saas.E021",
+                id="saas.E023",
             )
         ]
     return []

@@ -254,7 +254,12 @@ class Ask:
         answer = http.request(
             request.pop("method", method),
             path.format(
-                job_id=job, team_id=team, name="chat", endpoint_id=endpoint, delivery_id=delivery
+                job_id=job,
+                team_id=team,
+                payment_id=job,
+                name="chat",
+                endpoint_id=endpoint,
+                delivery_id=delivery,
             )
             + self.query,
             **{**sent, **request},
@@ -347,7 +352,7 @@ WEBHOOKS = (
 SALES = (
     Ask(endpoint="GET /api/credits/packages"),
     Ask(endpoint="POST /api/credits/checkout", body={"package_id": 1}),
-    Ask(endpoint="GET /api/credits/payments/{job_id}"),
+    Ask(endpoint="GET /api/credits/payments/{payment_id}"),
 )
 CANCEL = Ask(endpoint="POST /api/jobs/{job_id}/cancel", body={"reason": "enough"})
 ASKS = (*CALLS, EMBEDDING, *MEDIA, *OTHERS, *WEBHOOKS, *SALES, CANCEL)

@@ -54,9 +54,7 @@ def redeliver(stripe: StripeDouble, event: dict[str, Any]) -> StripeEvent:
 def with_auto_top_up(stripe: StripeDouble, team: Team, **more: Any) -> AutoTopUp:
     """A saved card, and the switch on: 500 credits below 100, at most 200.00 USD a month."""
     account = ledger.account_of(team)
-    url = checkout.card_url(
-        team=team, account=account, currency="usd", success_url=PAGE, cancel_url=PAGE
-    )
+    url = checkout.card_url(team=team, account=account, page=PAGE)
     deliver(stripe, "checkout.session.completed", stripe.pay(url.rpartition("/")[2]))
     given = {
         "package": package(),

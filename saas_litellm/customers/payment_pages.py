@@ -17,7 +17,6 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from billing import ledger
 from payments import auto, checkout, currencies, stripe_api
 from payments.models import AutoTopUp, Payment
 from saas_litellm.base import idempotency
@@ -156,14 +155,7 @@ class PaymentPages:
 
         def act(given: dict[str, Any]) -> ShownOnce:
             portal = settings.PUBLIC_URL + reverse("portal:auto_top_up", args=[team.slug])
-            sold = checkout.for_sale()
-            url = checkout.card_url(
-                team=team,
-                account=ledger.account_of(team),
-                currency=sold[0].currency if sold else currencies.USD,
-                success_url=portal,
-                cancel_url=portal,
-            )
+            url = checkout.card_url(team=team, account=wallets.account_of(team), page=portal)
             note = "Send it to the owner of the card: nothing is charged there. It ends in a day."
             return _link_page(
                 self, request, team, title="A page to save a card", url=url, note=note

@@ -102,14 +102,8 @@ def save_card(visit: Visit) -> HttpResponse:
     """The way to the page where a card is saved; nothing is charged there."""
     _require_offered(visit)
     page = settings.PUBLIC_URL + visit.link("auto_top_up")
-    sold = checkout.for_sale()
-    url = checkout.card_url(
-        team=visit.team,
-        account=ledger.account_of(visit.team),
-        currency=sold[0].currency if sold else currencies.USD,
-        success_url=page,
-        cancel_url=page,
-    )
+    account = ledger.account_of(visit.team)
+    url = checkout.card_url(team=visit.team, account=account, page=page)
     return visit.show("portal/card.html", {"url": url})
 
 

@@ -238,13 +238,7 @@ def test_an_older_card_does_not_come_back(stripe: StripeDouble, alice: Team) -> 
     account = ledger.account_of(alice)
     sessions = []
     for number in range(2):
-        url = checkout.card_url(
-            team=alice,
-            account=account,
-            currency="usd",
-            success_url=paying.PAGE,
-            cancel_url=paying.PAGE,
-        )
+        url = checkout.card_url(team=alice, account=account, page=paying.PAGE)
         session = stripe.pay(url.rpartition("/")[2])
         session["created"] += number
         sessions.append(session)

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from teams.prices import RATE_NAMES
 from tests.reference.tables import code, prose, table
 
-PACKAGES = ("saas_litellm", "teams", "billing", "jobs")
+PACKAGES = ("saas_litellm", "teams", "billing", "jobs", "webhooks", "payments")
 # What Django gives every command.
 COMMON = {"help", "version", "verbosity", "settings", "pythonpath", "traceback", "no_color",
            "force_color", "skip_checks", "json"}  # fmt: skip
