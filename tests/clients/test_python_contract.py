@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
-import pkgutil
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, get_args
@@ -14,57 +12,29 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-import billing
-import jobs
-import saas_litellm
-import teams
-from saas_litellm.base.refusals import Refusal
 from saas_litellm_client import _refusals, _requests, answers, errors, options
 from saas_litellm_client._requests import Request
 from saas_litellm_client.errors import ApiError
+from tests.clients import codes
 from tests.conftest import Live
 from tests.factories import Company
 from tests.providers.server import ProviderServer, Reply
 
 pytestmark = pytest.mark.any_database
 
-# Codes that only people's pages and the management API answer with. A new code of the platform is
-# either a class of the client's, or it is named here.
-NOT_FOR_TEAMS = {
-    *("account_exists", "already_exists", "already_member", "already_shadowing"),
-    *("another_account", "assignment_taken", "beyond_your_rights", "credit_limit_in_use"),
-    *("invitation_over", "key_already_ending", "last_manager", "last_owner", "lot_not_live"),
-    *("plan_not_ready", "refund_beyond_charge", "refund_limit_exceeded", "too_many_budgets"),
-    *("too_many_invitations", "too_many_keys", "wrong_code"),
-}
 JOB = UUID(int=1)
 
 
-def below(kind: type[Any]) -> Iterable[type[Any]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from below(child)
-
-
-def refusals() -> list[type[Refusal]]:
-    """Every refusal that the platform has."""
-    for package in (saas_litellm, jobs, billing, teams):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not {"migrations", "management", "asgi", "local_env"} & set(found.name.split(".")):
-                importlib.import_module(found.name)
-    return [Refusal, *below(Refusal)]
-
-
 def test_every_code_of_the_platform_has_its_class() -> None:
-    of_platform = {kind.code: kind for kind in refusals()}
+    of_platform = {kind.code: kind for kind in codes.refusals()}
     known = _refusals.by_code()
-    assert set(of_platform) - set(known) == NOT_FOR_TEAMS
+    assert set(of_platform) - set(known) == codes.NOT_FOR_CLIENTS
     assert set(known) <= set(of_platform)
     assert len(known) >= 28
     for code, kind in known.items():
         assert kind.status == of_platform[code].status, code
     # One code has several refusals at the platform, and one class here.
-    classes = [kind for kind in below(ApiError) if kind.of_code]
+    classes = [kind for kind in codes.below(ApiError) if kind.of_code]
     assert len(classes) == len(known)
 
 

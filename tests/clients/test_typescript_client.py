@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pkgutil
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -16,15 +14,10 @@ import pytest
 from django.test import Client
 from playwright.sync_api import Page
 
-import billing
-import jobs
-import saas_litellm
-import teams
 from jobs.models import Call, Job
 from saas_litellm import verification
-from saas_litellm.base.refusals import Refusal
 from tests import browser, factories
-from tests.clients import typescript
+from tests.clients import codes, typescript
 from tests.clients.typescript import LOCK, PACKAGE, Strings
 from tests.conftest import Live, wait_until
 from tests.factories import Company
@@ -32,16 +25,6 @@ from tests.providers.server import ProviderServer, Reply
 
 pytestmark = pytest.mark.any_database
 
-# Codes that only people's pages and the management API answer with. A new code of the platform is
-# either a class of the client's, or it is named here.
-NOT_FOR_TEAMS = {
-    *("account_exists", "already_exists", "already_member", "already_shadowing"),
-    *("another_account", "assignment_taken", "beyond_your_rights", "credit_limit_in_use"),
-    *("invitation_over", "key_already_ending", "last_manager", "last_owner", "lot_not_live"),
-    *("mail_not_sent", "no_mail"),
-    *("plan_not_ready", "refund_beyond_charge", "refund_limit_exceeded", "too_many_budgets"),
-    *("too_many_invitations", "too_many_keys", "wrong_code"),
-}
 MAY_BE_TRIED_AGAIN = {
     *("rate_limited", "provider_error", "model_unavailable", "overloaded", "provider_timeout"),
     *("request_in_progress", "calls_in_flight"),
@@ -97,18 +80,8 @@ def test_the_lock_file_names_no_registry_and_the_package_needs_nothing() -> None
     assert all(version[0].isdigit() for version in package["devDependencies"].values())
 
 
-def below(kind: type[Any]) -> Iterable[type[Any]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from below(child)
-
-
 def test_every_code_of_the_platform_has_its_class() -> None:
-    for package in (saas_litellm, jobs, billing, teams):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not {"migrations", "management", "asgi", "local_env"} & set(found.name.split(".")):
-                importlib.import_module(found.name)
-    of_platform = {kind.code: kind.status for kind in [Refusal, *below(Refusal)]}
+    of_platform = {kind.code: kind.status for kind in codes.refusals()}
     asked = (
         'import { errors } from "saas-litellm-client";'
         "const told = [...errors.BY_CODE].map(([code, k]) => [code, k.status, k.isRetryable]);"
@@ -116,7 +89,7 @@ def test_every_code_of_the_platform_has_its_class() -> None:
     )
     told = json.loads(typescript.run("node", "--input-type=module", "--eval", asked))
     known = {code: status for code, status, _ in told}
-    assert set(of_platform) - set(known) == NOT_FOR_TEAMS
+    assert set(of_platform) - set(known) == codes.NOT_FOR_CLIENTS
     assert known == {code: status for code, status in of_platform.items() if code in known}
     assert {code for code, _, is_retryable in told if is_retryable} == MAY_BE_TRIED_AGAIN
 
