@@ -56,6 +56,9 @@ class Standing(Collector):
             state.sweeper_lag_seconds(),
         )
         yield _gauge("saas_breakers_open", "Deployments cooling down.", state.breakers_open())
+        waiting, oldest = state.queue()
+        yield _gauge("saas_webhooks_due", "Webhook messages that are due.", waiting)
+        yield _gauge("saas_webhook_oldest_seconds", "For how long the oldest is due.", oldest)
         age = state.worker_age_seconds()
         if age is not None:
             yield _gauge("saas_worker_age_seconds", "Since a worker's last round.", age)

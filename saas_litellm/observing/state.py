@@ -14,6 +14,7 @@ from jobs.models import Call
 from saas_litellm.base import clock
 from saas_litellm.base.models import Heartbeat, LedgerCheck
 from teams.models import DeploymentHealth
+from webhooks.models import Delivery
 
 WORKER = "worker"
 
@@ -50,6 +51,13 @@ def sweeper_lag_seconds() -> float:
 
 def breakers_open() -> int:
     return DeploymentHealth.objects.filter(open_until__gt=clock.now()).count()
+
+
+def queue() -> tuple[int, float]:
+    """Webhook messages that are due, and for how long the oldest has been, in seconds."""
+    due = Delivery.objects.filter(status=Delivery.Status.PENDING, next_at__lte=clock.now())
+    found = due.aggregate(count=Count("pk"), oldest=Min("next_at"))
+    return found["count"], _age(found["oldest"]) or 0.0
 
 
 def worker_age_seconds() -> float | None:
