@@ -131,7 +131,8 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
                 return
             tracing.start()
             # Importing litellm takes seconds: on a thread, while the first requests are served.
-            asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
+            if settings.WARM_UP:
+                asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
             background = worker.Thread.started() if settings.EMBEDDED else None
             _close_when_stopped(following.close)
             await send({"type": "lifespan.startup.complete"})

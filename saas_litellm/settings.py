@@ -101,6 +101,7 @@ LIMITS_WITHOUT_REDIS = env.str("LIMITS_WITHOUT_REDIS", default="local")
 # --- The life of a call ----------------------------------------------------------------------
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=8 * 1024 * 1024)
 # One provider request may take this long; the hold outlives it by the grace.
+WARM_UP = env.bool("WARM_UP", default=True)
 CALL_DEADLINE_SECONDS = env.int("CALL_DEADLINE_SECONDS", default=600)
 HOLD_GRACE_SECONDS = env.int("HOLD_GRACE_SECONDS", default=60)
 FIRST_CHUNK_SECONDS = env.float("FIRST_CHUNK_SECONDS", default=10.0)

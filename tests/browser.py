@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 LAPTOP, PHONE = (1366, 900), (375, 800)
 # The side bar's links, and the first of a list: its rows are table bodies of their own.
@@ -54,12 +54,8 @@ def look(
     is_dark: bool = False,
     act: Callable[[Page], Any] | None = None,
 ) -> Seen:
-    """Open the page, ``act`` on it, and examine it. ``found`` is what ``act`` returned.
-
-    On a thread of its own: playwright runs an event loop, in which Django refuses the database.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_look, url, cookies, size, is_dark, act).result()
+    """Open the page, ``act`` on it, and examine it. ``found`` is what ``act`` returned."""
+    return in_chromium(_look, url, cookies, size, is_dark, act)
 
 
 def crawl(
@@ -67,15 +63,38 @@ def crawl(
 ) -> dict[str, Seen]:
     """Every page that the admin's side bar leads to, the first object of each list, and ``also``,
     by path. Where axe is asked, the pages are tried at a phone's width too."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_crawl, url, cookies, is_axe_asked, also).result()
+    return in_chromium(_crawl, url, cookies, is_axe_asked, also)
+
+
+R = TypeVar("R")
+P = ParamSpec("P")
+_thread = ThreadPoolExecutor(1, thread_name_prefix="chromium")
+_started: list[Browser] = []
+
+
+def in_chromium(
+    function: Callable[Concatenate[Browser, P], R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Call it with this process's one Chromium, started when first needed.
+
+    On a thread of its own: playwright runs an event loop, in which Django refuses the database.
+    """
+
+    def work() -> R:
+        if not _started or not _started[0].is_connected():
+            _started[:] = [
+                sync_playwright().start().chromium.launch(executable_path=binary(), args=FLAGS)
+            ]
+        return function(_started[0], *args, **kwargs)
+
+    return _thread.submit(work).result()
 
 
 def _crawl(
-    url: str, cookies: dict[str, str], is_axe_asked: bool, also: Sequence[str]
+    chromium: Browser, url: str, cookies: dict[str, str], is_axe_asked: bool, also: Sequence[str]
 ) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
-    with sync_playwright() as playwright, opened(playwright, url, cookies) as page:
+    with opened(chromium, url, cookies) as page:
         waiting = ["/admin/", *also]
         while waiting:
             path = waiting.pop(0)
@@ -97,13 +116,12 @@ def _crawl(
 
 @contextmanager
 def opened(
-    playwright: Playwright,
+    chromium: Browser,
     url: str,
     cookies: dict[str, str],
     size: tuple[int, int] = LAPTOP,
     is_dark: bool = False,
 ) -> Iterator[Page]:
-    chromium = playwright.chromium.launch(executable_path=binary(), args=FLAGS)
     context = chromium.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if is_dark else "light",
@@ -114,8 +132,10 @@ def opened(
     )
     # Two busy cores are slow; what never comes is still told in time.
     context.set_default_timeout(60_000)
-    yield context.new_page()
-    chromium.close()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
 
 
 def _watch(page: Page, seen: Seen, url: str) -> Callable[[], None]:
@@ -167,6 +187,7 @@ def _origin(url: str) -> str:
 
 
 def _look(
+    chromium: Browser,
     url: str,
     cookies: dict[str, str],
     size: tuple[int, int],
@@ -174,7 +195,7 @@ def _look(
     act: Callable[[Page], Any] | None,
 ) -> Seen:
     seen = Seen()
-    with sync_playwright() as playwright, opened(playwright, url, cookies, size, is_dark) as page:
+    with opened(chromium, url, cookies, size, is_dark) as page:
         _watch(page, seen, url)
         page.goto(url, wait_until="networkidle")
         seen.found = act(page) if act else None

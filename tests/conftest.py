@@ -135,6 +135,8 @@ def spawned(transactional_db: None) -> Iterator[Any]:
 
     def spawn(*, port: int = 0, log: IO[bytes] | None = None, **environment: str) -> Live:
         port = port or free_port()
+        # Where pages are looked at, seldom a model is called.
+        environment = {"WARM_UP": "0" if environment.get("DEBUG") else "1", **environment}
         command = [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application"]
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],

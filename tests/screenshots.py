@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from tests import browser
 from tests.run import SECRETS, free_port
@@ -93,20 +93,24 @@ def _take(url: str) -> None:
     import django
 
     django.setup()
-    pictures, cookies = _pictures(), _cookies()
-    with sync_playwright() as playwright:
-        for picture in pictures:
-            seen = (url, cookies[picture.who], picture.size, picture.is_dark)
-            with browser.opened(playwright, *seen) as page:
-                page.goto(url + picture.path, wait_until="load")
-                if picture.name == "live":
-                    _work(url)
-                # The live view's socket and the menus' scripts are at work by then.
-                page.wait_for_timeout(2500)
-                if picture.of:
-                    page.locator(picture.of).first.scroll_into_view_if_needed()
-                page.screenshot(path=IMAGES / f"{picture.name}.png")
-            print(f"docs/images/{picture.name}.png", flush=True)
+    browser.in_chromium(_shoot, url, _pictures(), _cookies())
+
+
+def _shoot(
+    chromium: Browser, url: str, pictures: list[Picture], cookies: dict[str, dict[str, str]]
+) -> None:
+    for picture in pictures:
+        seen = (url, cookies[picture.who], picture.size, picture.is_dark)
+        with browser.opened(chromium, *seen) as page:
+            page.goto(url + picture.path, wait_until="load")
+            if picture.name == "live":
+                _work(url)
+            # The live view's socket and the menus' scripts are at work by then.
+            page.wait_for_timeout(2500)
+            if picture.of:
+                page.locator(picture.of).first.scroll_into_view_if_needed()
+            page.screenshot(path=IMAGES / f"{picture.name}.png")
+        print(f"docs/images/{picture.name}.png", flush=True)
 
 
 def _work(url: str) -> None:
