@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import threading
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from saas_litellm.observing import doctor, state
 from teams import credentials
 from teams.models import ProviderCredential
 from tests import factories, work
+from tests.conftest import ROOT, database_url, wait_until
 from tests.teams.test_roles import person
 
 
@@ -154,12 +156,21 @@ def test_missing_tables_are_all_that_is_told(sound: factories.Company, monkeypat
     assert "migrate" in tables.do
 
 
-def test_a_worker_is_alive_while_it_ends_rounds(db: None, tmp_path: Path, settings: Any) -> None:
+def test_a_worker_is_alive_while_it_ends_rounds(
+    transactional_db: None, tmp_path: Path, settings: Any
+) -> None:
     file = tmp_path / "beat"
     with pytest.raises(CommandError, match="no round has ended"):
         call_command("worker", is_alive=file)
-    stopped = threading.Event()
-    worker.run_until(stopped, after_round=lambda: (file.touch(), stopped.set()))
+    command = [sys.executable, "manage.py", "worker", "--beat-file", str(file)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "DATABASE_URL": database_url()}
+    )
+    try:
+        wait_until(file.exists, seconds=30)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
     call_command("worker", is_alive=file)
     late = time.time() - 10 * settings.SWEEP_INTERVAL_SECONDS - 300
     os.utime(file, (late, late))
