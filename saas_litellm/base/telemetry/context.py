@@ -40,7 +40,8 @@ class Json(JsonFormatter):
             style="{",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             datefmt="%Y-%m-%dT%H:%M:%S%z",
-            reserved_attrs=[*_RESERVED, "ids", "color_message"],
+            # Django hangs the request on some lines: its path may be a link that opens something.
+            reserved_attrs=[*_RESERVED, "ids", "color_message", "request"],
         )
 
 
