@@ -1,26 +1,25 @@
 """Budgets: how much a team, a key or an organization may spend in a day, week, month or in all.
 
-A hold takes from every budget it falls under in the transaction that takes it from the wallet,
-period rows by id and the wallet last; it remembers those rows and gives back to them, whatever the
-clock says by then. A hard budget is never exceeded: what would exceed it is refused or, at a
-settlement, overrun. A soft one only raises an alarm.
+A hold takes from every budget it falls under in the transaction that takes it from the wallet
+(`ledger.book`); it remembers those rows and gives back to them, whatever the clock says by then. A
+hard budget is never exceeded: what would exceed it is refused or, at a settlement, overrun. A soft
+one only raises an alarm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 
 from billing import telling
 from billing.models import Budget, BudgetPeriod
-from billing.refusals import BudgetExceeded
 from saas_litellm.base import alarms, audit, clock
 from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Invalid
+from saas_litellm.base.standing import Memory
 from teams.models import ApiKey, Organization, Team
 
 _EVER = date(1970, 1, 1)
@@ -48,16 +47,29 @@ def starts_on(period: str, moment: datetime) -> date:
     return _EVER
 
 
-def current(spender: Spender) -> list[int]:
-    """The ids, in order, of the period rows that work begun now counts in."""
+def current(spender: Spender, memory: Memory | None = None) -> list[int]:
+    """The ids, in order, of the period rows that work begun now counts in; they are made if need be.
+
+    With a ``memory`` the budgets, and rows that were met before, are not asked for again.
+    """
+    memory = memory or Memory(None)
+    budgets = memory.recall(("budgets", spender), lambda: _of(spender))
+    now = clock.now()
+    wanted = {pk: starts_on(period, now) for pk, period in budgets}
+    if not wanted:
+        return []
+    return memory.recall(("periods", tuple(wanted.items())), lambda: _made(wanted))
+
+
+def _of(spender: Spender) -> list[tuple[int, str]]:
+    """The budgets that count what it spends, with their periods."""
     owned = Q(team=spender.team_id) | Q(organization=spender.organization_id)
     if spender.api_key_id is not None:
         owned |= Q(api_key=spender.api_key_id)
-    found = Budget.objects.filter(owned, is_active=True).values_list("pk", "period")
-    now = clock.now()
-    wanted = {pk: starts_on(period, now) for pk, period in found}
-    if not wanted:
-        return []
+    return list(Budget.objects.filter(owned, is_active=True).values_list("pk", "period"))
+
+
+def _made(wanted: dict[int, date]) -> list[int]:
     rows = _rows(wanted)
     missing = set(wanted) - set(rows)
     if missing:
@@ -67,50 +79,6 @@ def current(spender: Spender) -> list[int]:
         )
         rows = _rows(wanted)
     return sorted(rows.values())
-
-
-def take(period_ids: Sequence[int], nanocredits: int) -> None:
-    """Set aside in every row or none: raises BudgetExceeded, and the caller rolls back."""
-    for period_id in period_ids:
-        with connection.cursor() as cursor:
-            # The limit is a scalar subquery: as NOT EXISTS it would be an anti-join, which PostgreSQL
-            # does not look at again when the row has changed while this waited for it.
-            cursor.execute(
-                "UPDATE billing_budgetperiod SET held_nanocredits = held_nanocredits + %(more)s"
-                " WHERE id = %(id)s AND used_nanocredits + held_nanocredits + %(more)s <= COALESCE("
-                "(SELECT limit_nanocredits FROM billing_budget WHERE id = budget_id"
-                " AND is_hard AND is_active), %(none)s)",
-                {"more": nanocredits, "id": period_id, "none": 2 * MAX_AMOUNT},
-            )
-            if cursor.rowcount != 1:
-                row = BudgetPeriod.objects.select_related("budget").get(pk=period_id)
-                raise BudgetExceeded(
-                    needed=nanocredits, available=_room(row), period=row.budget.period
-                )
-
-
-def room(period_ids: Sequence[int]) -> int | None:
-    """What the tightest hard budget leaves beyond all that is held; None without one.
-
-    Takes the rows' locks, in order, so that the answer stays true to the transaction's end.
-    """
-    if not period_ids:
-        return None
-    for period_id in period_ids:
-        BudgetPeriod.objects.filter(pk=period_id).update(used_nanocredits=F("used_nanocredits"))
-    rows = BudgetPeriod.objects.select_related("budget").filter(
-        pk__in=period_ids, budget__is_hard=True, budget__is_active=True
-    )
-    return min((max(0, _room(row)) for row in rows), default=None)
-
-
-def move(period_ids: Sequence[int], *, used: int, held: int) -> None:
-    """Move what was charged and what is set aside, in every row."""
-    for period_id in period_ids:
-        BudgetPeriod.objects.filter(pk=period_id).update(
-            used_nanocredits=F("used_nanocredits") + used,
-            held_nanocredits=F("held_nanocredits") + held,
-        )
 
 
 def create(
@@ -221,10 +189,6 @@ def alert() -> int:
                 f" {from_nano(period.budget.limit_nanocredits)} credits used",
             )
     return alerted
-
-
-def _room(row: BudgetPeriod) -> int:
-    return row.budget.limit_nanocredits - row.used_nanocredits - row.held_nanocredits
 
 
 def _rows(wanted: dict[int, date]) -> dict[int, int]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from django.db import IntegrityError, transaction
+from django.db.models import Min, Q
 
 from billing import pricing, tiers
 from billing.models import CallRule, JobRule, PlanAssignment, PlanVersion, PricePlan
@@ -16,6 +17,7 @@ from billing.refusals import AssignmentTaken, PlanNotReady
 from saas_litellm.base import audit, clock
 from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Invalid, NotFound
+from saas_litellm.base.standing import Memory
 from teams.models import Alias, Organization, Team
 
 # The three names of the API: one credit a job, markup on cost, credits by tokens.
@@ -184,6 +186,25 @@ def standing_version(team: Team, *, at: datetime | None = None) -> PlanVersion |
         if version is not None:
             return version
     return versions.filter(plan__is_default=True).first()
+
+
+def recalled_version_id(memory: Memory, team: Team) -> int:
+    """The id of ``version_for``'s version, until something planned puts another in its place."""
+    return memory.recall(
+        ("plan", team.pk), lambda: version_for(team).pk, until=lambda _: _next_change(team)
+    )
+
+
+def _next_change(team: Team) -> datetime | None:
+    """When the next version of any plan, or the team's next assignment, takes effect."""
+    now = clock.now()
+    assigned = Q(team=team) | Q(organization=team.organization_id)
+    planned = [
+        PlanVersion.objects.filter(activated_at__isnull=False, effective_from__gt=now),
+        PlanAssignment.objects.filter(assigned, effective_from__gt=now),
+    ]
+    moments = [rows.aggregate(first=Min("effective_from"))["first"] for rows in planned]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def in_effect(plan: PricePlan, *, at: datetime | None = None) -> PlanVersion | None:

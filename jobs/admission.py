@@ -1,4 +1,4 @@
-"""Admitting a call: price its worst case, fit it to what limits leave, and set it aside."""
+"""Admitting a call: price its worst case, and fit it to what limits leave."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
 
-from billing import counters, ledger, plans
-from billing.models import Hold
+from billing import counters, plans
 from billing.pricing import BASIS_POINTS, CallPrice, Plan
-from jobs import estimate, lifecycle
+from jobs import estimate
+from jobs.docket import Reservation, caps_beyond
 from jobs.estimate import Estimate
-from jobs.lifecycle import Reservation
 from jobs.models import Call, Job
 from jobs.refusals import JobCapExceeded, UnitUnpriced
 from saas_litellm.base import clock
@@ -61,7 +59,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placing:
-    """Everything that decides what a call may cost."""
+    """Everything that decides what a call may cost. ``job`` is locked, or new."""
 
     job: Job
     api_key: ApiKey | None
@@ -92,17 +90,12 @@ def output_bound(params: Mapping[str, Any], alias: Alias) -> tuple[str, int]:
     return name, limit
 
 
-def admit(placing: Placing, *, max_tokens: int) -> Call:
-    """Set the worst case aside and write the call: one transaction, all of it or nothing.
-
-    Raises JobClosed, JobCapExceeded, BudgetExceeded, InsufficientCredits.
-    """
+def draft(placing: Placing, *, max_tokens: int) -> Call:
+    """The call's row with its worst case, fitted to its locked job. Raises UnitUnpriced and
+    JobCapExceeded."""
     job = placing.job
     _require_unit_price(placing)
     now = clock.now()
-    expires_at = now + timedelta(
-        seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS
-    )
     worst = _worst(placing, max_tokens=max_tokens)
     chosen = placing.resolved.deployments[0]
     is_hit = placing.is_cache_hit
@@ -119,25 +112,15 @@ def admit(placing: Placing, *, max_tokens: int) -> Call:
         purpose=placing.order.purpose if keeps_metadata else "",
         call_metadata=dict(placing.order.call_metadata or {}) if keeps_metadata else {},
         created_at=now,
-        expires_at=expires_at,
+        expires_at=now
+        + timedelta(seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS),
         unit_prices=chosen.prices.as_json(),
         estimated_prompt_tokens=worst.prompt_tokens,
         max_output_tokens=worst.output_tokens,
         held_nanocredits=worst.price_nanocredits,
         held_cost_nano_usd=worst.cost_nano_usd,
     )
-    with transaction.atomic():
-        _fit_to_job(placing, call)
-        lifecycle.reserve(job=job, reservation=reservation_of(call))
-        call.hold = ledger.hold(
-            account_id=job.account_id,
-            amount_nanocredits=call.held_nanocredits,
-            reference=f"call:{call.pk}",
-            expires_at=expires_at,
-            spender=lifecycle.spender_of(job, placing.api_key.pk if placing.api_key else None),
-            pool=_pool(job) if call.held_nanocredits else None,
-        )
-        call.save(force_insert=True)
+    _fit_to_job(placing, call)
     return call
 
 
@@ -202,24 +185,19 @@ def counted(placing: Placing) -> int:
 
 
 def _fit_to_job(placing: Placing, call: Call) -> None:
-    """Under the job's lock: a quote bounds the hold, a hard margin floor the admission."""
+    """A quote bounds the hold, a hard margin floor the admission."""
     job, alias = placing.job, placing.resolved.alias.name
-    rule = placing.plan.rule_for(job_type=job.job_type, alias=alias)
-    has_hard_floor = rule is not None and rule.is_floor_hard
-    if job.quote_nanocredits is None and not has_hard_floor:
-        return
-    lifecycle.lock(job.pk)
-    row = Job.objects.get(pk=job.pk)
-    left = lifecycle.caps_beyond(job=row).get("quote")
+    left = caps_beyond(job).get("quote")
     if left is not None:
         call.held_nanocredits = min(call.held_nanocredits, left)
+    rule = placing.plan.rule_for(job_type=job.job_type, alias=alias)
     if rule is None or not rule.is_floor_hard or rule.margin_floor_basis_points is None:
         return
-    cost = row.provider_cost_nano_usd + row.held_cost_nano_usd + call.held_cost_nano_usd
+    cost = job.provider_cost_nano_usd + job.held_cost_nano_usd + call.held_cost_nano_usd
     value = job_value_nano_usd(
         placing.plan,
         job_type=job.job_type,
-        nanocredits=row.charged_nanocredits + row.held_nanocredits + call.held_nanocredits,
+        nanocredits=job.charged_nanocredits + job.held_nanocredits + call.held_nanocredits,
     )
     if is_below_floor(cost=cost, value=value, floor=rule.margin_floor_basis_points):
         raise JobCapExceeded(needed=call.held_nanocredits, available=0)
@@ -234,10 +212,3 @@ def job_value_nano_usd(plan: Plan, *, job_type: str, nanocredits: int) -> int:
 def is_below_floor(*, cost: int, value: int, floor: int) -> bool:
     """Whether provider cost leaves less than ``floor`` basis points of the price."""
     return cost * BASIS_POINTS > value * (BASIS_POINTS - floor)
-
-
-def _pool(job: Job) -> Hold | None:
-    """The job's open hold, for calls that have a price of their own."""
-    if job.hold_id is None:
-        return None
-    return Hold.objects.filter(pk=job.hold_id, state=Hold.State.OPEN).first()

@@ -10,10 +10,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from billing.models import Account
+from billing import ledger
 from jobs import intake, metering, streaming
 from jobs.intake import Errand
-from jobs.models import Call, Job
+from jobs.models import Call
 from jobs.replays import Kept, Replayed
 from jobs.schemas import Cache
 from jobs.streaming import Wire
@@ -74,17 +74,15 @@ async def _whole(call: Call, parts: Sequence[Any], style: Style) -> HttpResponse
     whole = style.whole(call, parts)
     response = whole if isinstance(whole, HttpResponse) else http.answer(whole, status=style.status)
     if style.tells_cost:
-        charged, remaining = await in_database(_charged_and_remaining, call)
-        response["X-Credits-Charged"], response["X-Credits-Remaining"] = charged, remaining
+        # A single job's own price is its call's.
+        job = call.job
+        charged = job.net_nanocredits if job.is_single else call.charged_nanocredits
+        balance = call.balance_nanocredits
+        if balance is None:
+            balance = await in_database(ledger.balance_of, job.account_id)
+        response["X-Credits-Charged"] = str(from_nano(charged))
+        response["X-Credits-Remaining"] = str(from_nano(balance))
     return response
-
-
-def _charged_and_remaining(call: Call) -> tuple[str, str]:
-    """In credits, as text; a single job's own price is its call's. Sync."""
-    job = Job.objects.get(pk=call.job_id)
-    balance = Account.objects.values_list("balance_nanocredits", flat=True).get(pk=job.account_id)
-    charged = job.net_nanocredits if job.is_single else call.charged_nanocredits
-    return str(from_nano(charged)), str(from_nano(balance))
 
 
 def _named(response: HttpResponseBase, call: Call, admission: Admission | None) -> HttpResponseBase:

@@ -10,13 +10,13 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
-from jobs import answering, lifecycle, presentation
+from jobs import answering, presentation
 from jobs.answering import Style, ttl_of
 from jobs.calls import Order
 from jobs.intake import Errand
 from jobs.schemas import CallRequest, CreateAndCall
 from jobs.streaming import JobWire
-from jobs.views import open_job, owner_slug
+from jobs.views import asked_job, owner_slug
 from saas_litellm.base import http, idempotency
 from saas_litellm.base.refusals import MethodNotAllowed
 from teams.api import Body, documented, guarded, json_body, signature
@@ -60,16 +60,24 @@ def _errand(
         return Errand(
             order=order,
             key=key,
-            who=lambda: signed.caller(team_slug=body.team_id, owner_slug=lambda: None),
-            make_job=lambda caller: open_job(
-                caller, body, {**body.metadata, **body.job_metadata}, is_single=body.complete
+            who=lambda memory: signed.caller(
+                team_slug=body.team_id, owner_slug=lambda: None, memory=memory
+            ),
+            new_job=lambda caller, memory: asked_job(
+                caller,
+                body,
+                {**body.metadata, **body.job_metadata},
+                is_single=body.complete,
+                memory=memory,
             ),
         )
     return Errand(
         order=order,
         key=key,
-        who=lambda: signed.caller(team_slug=None, owner_slug=lambda: owner_slug(path)),
-        find_job=lambda caller: lifecycle.find(team=caller.team, job_id=path["job_id"]),
+        who=lambda memory: signed.caller(
+            team_slug=None, owner_slug=lambda: owner_slug(path), memory=memory
+        ),
+        job_id=path["job_id"],
     )
 
 

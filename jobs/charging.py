@@ -1,47 +1,72 @@
-"""Charging a call: its price by the job's plan version, taken from its hold, once."""
+"""Charging a call: its price by the job's plan version, and the bill that takes it from its hold."""
 
 from __future__ import annotations
 
-from billing import budgets, counters, ledger, plans
-from billing.models import Hold
+from uuid import UUID
+
+from billing import counters, ledger, plans
 from billing.pricing import Measure, Plan
-from jobs import admission, lifecycle, margins
+from jobs import admission, margins
+from jobs.docket import caps_beyond
 from jobs.models import Call, Job
 from jobs.usage import Usage
 from saas_litellm.base import alarms
 
 
-def charge(call: Call, *, usage: Usage | None, cost: int, is_late: bool) -> ledger.Charge:
-    """Price and settle a call inside the settling transaction, read under its job's lock.
+def turn(call: Call) -> tuple[int, int]:
+    """Sorts calls by the count that their price moves: those rows are locked in one order."""
+    rule = _plan_of(call).call_rule(job_type=call.job.job_type, alias=call.alias.name)
+    is_counted = rule is not None and rule.tiers is not None
+    return (call.team_id, rule.rule_id) if rule is not None and is_counted else (0, 0)
 
-    ``usage`` is None when nothing was delivered: it costs nothing. ``cost`` is nano-USD.
-    ``is_late``: the hold of an abandoned call is gone already. Sets the call's quantities.
+
+def price(call: Call, *, usage: Usage | None, cost: int, counted: set[UUID]) -> int:
+    """The price in nanocredits, in the settling transaction, under the lock of the call's job.
+
+    ``usage`` is None when nothing was delivered: that costs nothing. ``cost`` is nano-USD. Sets on
+    the call where the rule's count stood and what this call added, and moves that count: the team's
+    of the month, or of a package the job's. ``counted``: the jobs that this transaction has counted.
     """
-    job = call.job
-    plan = plans.load(job.plan_version_id)
-    price = _price(call, job, plan, usage, cost) if usage is not None else 0
-    stored = Hold.objects.filter(pk=call.hold_id).first() if call.hold_id else None
-    held = None if is_late else stored
-    if held is None and price == 0:
-        return ledger.nothing(account_id=job.account_id)
-    if stored is not None:
-        period_ids = list(stored.budget_period_ids)
-    else:
-        period_ids = budgets.current(lifecycle.spender_of(job, call.api_key_id))
-    return ledger.settle(
-        account_id=job.account_id,
-        held=held,
-        budget_period_ids=period_ids,
-        bill=ledger.Bill(
-            price_nanocredits=price,
-            nanocredits_per_usd=plan.nanocredits_per_usd,
-            plan_version_id=plan.version_id,
-            reference=f"call:{call.pk}",
-            reason=f"call of job {call.job_id}",
-            actor=f"team:{job.team.slug}",
-            labels={"team": job.team.slug, "job_type": job.job_type, "alias": call.alias.name},
-            caps=lifecycle.caps_beyond(job=job),
-        ),
+    if usage is None:
+        return 0
+    job, plan = call.job, _plan_of(call)
+    where = {"job_type": job.job_type, "alias": call.alias.name}
+    if job.gives_back(plan, call.alias.name):
+        return 0
+    rule = plan.call_rule(**where)
+    counts_jobs = rule is not None and rule.tiers is not None and rule.metric == "jobs"
+    measure = measure_of(
+        usage,
+        cost=cost,
+        is_first_of_job=not (counts_jobs and (job.pk in counted or _has_counted(job))),
+        is_cache_hit=call.is_cache_hit,
+    )
+    quantity = plan.quantity(**where, measure=measure)
+    before = 0
+    if quantity is not None:
+        before = job.counted_tokens
+        if rule is not None:
+            before = counters.advance(team_id=job.team_id, rule_id=rule.rule_id, quantity=quantity)
+        if plan.package_rule(job.job_type) is not None:
+            job.counted_tokens += quantity
+        if quantity > 0:
+            counted.add(job.pk)
+        call.quantity_before, call.quantity = before, quantity
+    return plan.call_price(**where, measure=measure, counted_before=before)
+
+
+def bill(call: Call, price_nanocredits: int) -> ledger.Bill:
+    """The call's bill, within what its job's own limits leave now."""
+    job, plan = call.job, _plan_of(call)
+    return ledger.Bill(
+        price_nanocredits=price_nanocredits,
+        nanocredits_per_usd=plan.nanocredits_per_usd,
+        plan_version_id=plan.version_id,
+        reference=f"call:{call.pk}",
+        reason=f"call of job {call.job_id}",
+        actor=f"team:{job.team.slug}",
+        labels={"team": job.team.slug, "job_type": job.job_type, "alias": call.alias.name},
+        caps=caps_beyond(job),
     )
 
 
@@ -58,10 +83,6 @@ def measure_of(
         is_first_of_job=is_first_of_job,
         is_cache_hit=is_cache_hit,
     )
-
-
-def is_package(call: Call) -> bool:
-    return plans.load(call.job.plan_version_id).package_rule(call.job.job_type) is not None
 
 
 def flag_thin_margin(call: Call) -> None:
@@ -95,28 +116,9 @@ def flag_thin_margin(call: Call) -> None:
         )
 
 
-def _price(call: Call, job: Job, plan: Plan, usage: Usage, cost: int) -> int:
-    """The price, and on the call where the rule's count stood and what this call added."""
-    where = {"job_type": job.job_type, "alias": call.alias.name}
-    if job.gives_back(plan, call.alias.name):
-        return 0
-    rule = plan.call_rule(**where)
-    counts_jobs = rule is not None and rule.tiers is not None and rule.metric == "jobs"
-    measure = measure_of(
-        usage,
-        cost=cost,
-        is_first_of_job=not (counts_jobs and _has_counted(job)),
-        is_cache_hit=call.is_cache_hit,
-    )
-    quantity = plan.quantity(**where, measure=measure)
-    before = 0
-    if quantity is not None:
-        before = job.counted_tokens
-        if rule is not None:
-            before = counters.advance(team_id=job.team_id, rule_id=rule.rule_id, quantity=quantity)
-        call.quantity_before, call.quantity = before, quantity
-    return plan.call_price(**where, measure=measure, counted_before=before)
-
-
 def _has_counted(job: Job) -> bool:
     return Call.objects.filter(job=job, quantity__gt=0).exists()
+
+
+def _plan_of(call: Call) -> Plan:
+    return plans.load(call.job.plan_version_id)

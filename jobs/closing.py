@@ -8,6 +8,7 @@ cancels a job waives it: everything charged is given back.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from billing import ledger, plans
 from billing.models import Hold
 from billing.pricing import Plan
 from jobs import lifecycle, refunds, telling
+from jobs.docket import Docket, caps_beyond
 from jobs.models import Job
 from jobs.refusals import CallsInFlight, JobClosed
 from saas_litellm.base import audit, clock
@@ -42,33 +44,42 @@ def close(
     Raises JobClosed (closed otherwise) and, unless cancelling, CallsInFlight.
     """
     with transaction.atomic():
-        changes: dict[str, Any] = {
+        docket = Docket.open([job.pk])
+        locked = docket.jobs[job.pk]
+        locked.team = job.team
+        if locked.status == status:
+            return locked
+        if not locked.is_open:
+            raise JobClosed(f"This job is {locked.status} already.")
+        said: dict[str, Any] = {
             "error_message": error_message,
             "outcome": outcome,
             "is_waived": is_waived and status != Status.COMPLETED,
-            "closed_at": clock.now(),
-            "last_activity_at": clock.now(),
         }
         if metadata:
-            changes["metadata"] = lifecycle.merged_metadata(job, metadata)
-        is_closed = lifecycle.close_row(
-            job=job, status=status, changes=changes, reason=error_message, actor=actor
+            said["metadata"] = lifecycle.merged_metadata(locked, metadata)
+        ending = Ending(
+            job=locked,
+            status=status,
+            actor=actor,
+            said=said,
+            is_delivered=locked.calls.filter(is_output_delivered=True).exists(),
         )
-        if not is_closed:
-            job.refresh_from_db()
-            if job.status == status:
-                return job
-            if job.is_open:
-                raise CallsInFlight(retry_after_seconds=1)
-            raise JobClosed(f"This job is {job.status} already.")
-        job.refresh_from_db()
-        plan = plans.load(job.plan_version_id)
-        due = _due(job, plan)
-        _settle_own_price(job, plan, due - job.charged_nanocredits, actor)
-        _give_back(job, plan, due, actor)
-        job.refresh_from_db()
-        telling.closed(job)
-        if job.is_waived:
+        held = own_hold(locked)
+        book = ledger.Book.open(
+            account_ids=[locked.account_id],
+            period_ids=held.budget_period_ids if held is not None else (),
+            pool_ids=[held.pk] if held is not None else (),
+        )
+        excess = end(ending, docket, book, held)
+        if excess is None:
+            raise CallsInFlight(retry_after_seconds=1)
+        book.write()
+        docket.write()
+        give_back_and_tell(ending, excess)
+        locked.refresh_from_db()
+        locked.team = job.team
+        if locked.is_waived:
             audit.record(
                 actor=actor,
                 action="job.waive",
@@ -76,10 +87,63 @@ def close(
                 reason=error_message,
                 after={
                     "status": status,
-                    "credits_refunded": str(from_nano(job.refunded_nanocredits)),
+                    "credits_refunded": str(from_nano(locked.refunded_nanocredits)),
                 },
             )
-    return job
+    return locked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a job is to end. ``job`` is locked; ``said``: its columns that say more than the status."""
+
+    job: Job
+    status: str
+    actor: str
+    is_delivered: bool
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+def own_hold(job: Job) -> Hold | None:
+    """What the locked job has set aside for itself: calls have drawn on it."""
+    return Hold.objects.filter(pk=job.hold_id).first() if job.hold_id else None
+
+
+def end(ending: Ending, docket: Docket, book: ledger.Book, held: Hold | None) -> int | None:
+    """Close the job and settle its own price; None, and nothing done, while calls run.
+
+    Returns how much of what its calls were charged its outcome gives back, in nanocredits. The book
+    has its account, the periods of its hold, and the hold as a pool.
+    """
+    job, now = ending.job, clock.now()
+    times = {"closed_at": now, "last_activity_at": now}
+    if not docket.end(
+        job,
+        status=ending.status,
+        changes={**ending.said, **times},
+        reason=str(ending.said.get("error_message", "")),
+        actor=ending.actor,
+    ):
+        return None
+    plan = plans.load(job.plan_version_id)
+    charged_by_calls = job.charged_nanocredits
+    due = plan.closed_price(
+        job_type=job.job_type,
+        charged_by_calls=charged_by_calls,
+        ending=job.ending(is_delivered=ending.is_delivered),
+        outcome=job.outcome,
+    )
+    if flat := plan.flat_rule(job.job_type):
+        job.held_nanocredits -= flat.held_nanocredits
+    docket.account_for_base(job, _charge(ending, plan, due - charged_by_calls, book, held))
+    return max(0, charged_by_calls - due) if job.status == Status.COMPLETED else 0
+
+
+def give_back_and_tell(ending: Ending, excess_nanocredits: int) -> None:
+    """What the end gives back and tells, once all before it is written."""
+    if _give_back(ending, excess_nanocredits):
+        ending.job.refresh_from_db()
+    telling.closed(ending.job)
 
 
 def cancel(*, job: Job, reason: str, actor: str) -> Job:
@@ -105,18 +169,22 @@ def cancel(*, job: Job, reason: str, actor: str) -> Job:
     return closed
 
 
-def close_single(job: Job, *, actor: str) -> Job:
-    """End a job that was made for one call: completed if it delivered anything, else failed.
-
-    Raises CallsInFlight while the call runs.
-    """
-    is_delivered = job.calls.filter(is_output_delivered=True).exists()
-    return close(
+def ending_of_single(job: Job, *, is_delivered: bool, actor: str) -> Ending:
+    """A job that was made for one call: completed if it delivered anything, else failed."""
+    return Ending(
         job=job,
         status=Status.COMPLETED if is_delivered else Status.FAILED,
         actor=actor,
-        error_message="" if is_delivered else "its call delivered nothing",
+        is_delivered=is_delivered,
+        said={} if is_delivered else {"error_message": "its call delivered nothing"},
     )
+
+
+def close_single(job: Job, *, actor: str) -> Job:
+    """End a job that was made for one call. Raises CallsInFlight while the call runs."""
+    is_delivered = job.calls.filter(is_output_delivered=True).exists()
+    ending = ending_of_single(job, is_delivered=is_delivered, actor=actor)
+    return close(job=job, status=ending.status, actor=actor, **ending.said)
 
 
 def close_left_singles() -> int:
@@ -151,56 +219,41 @@ def expire_idle() -> int:
     return expired
 
 
-def _due(job: Job, plan: Plan) -> int:
-    """What the job costs in all, in nanocredits, as it closes; its calls were charged already."""
-    is_delivered = job.calls.filter(is_output_delivered=True).exists()
-    return plan.closed_price(
-        job_type=job.job_type,
-        charged_by_calls=job.charged_nanocredits,
-        ending=job.ending(is_delivered=is_delivered),
-        outcome=job.outcome,
+def _charge(
+    ending: Ending, plan: Plan, price: int, book: ledger.Book, held: Hold | None
+) -> ledger.Charge:
+    """Close the job's hold: a charge where the job itself costs something, else a release."""
+    job = ending.job
+    if price <= 0:
+        if held is not None:
+            book.release(held)
+        return book.nothing(job.account_id)
+    reserved = held.amount_nanocredits if held else 0
+    return book.settle(
+        account_id=job.account_id,
+        held=held,
+        bill=ledger.Bill(
+            price_nanocredits=price,
+            nanocredits_per_usd=plan.nanocredits_per_usd,
+            plan_version_id=plan.version_id,
+            reference=f"job:{job.pk}",
+            reason=f"{job.job_type} {job.status}",
+            actor=ending.actor,
+            labels={"team": job.team.slug, "job_type": job.job_type},
+            caps={name: max(0, room - reserved) for name, room in caps_beyond(job).items()},
+        ),
     )
 
 
-def _settle_own_price(job: Job, plan: Plan, price: int, actor: str) -> None:
-    """Close the job's hold: a charge where the job itself costs something, else a release."""
-    # Read under the job's lock: calls have drawn on it.
-    held = Hold.objects.filter(pk=job.hold_id).first() if job.hold_id else None
-    flat = plan.flat_rule(job.job_type)
-    freed = flat.held_nanocredits if flat else 0
-    if price <= 0:
-        if held is not None:
-            ledger.release(held)
-        charge = ledger.nothing(account_id=job.account_id)
-    else:
-        job.held_nanocredits -= freed
-        caps = lifecycle.caps_beyond(job=job)
-        reserved = held.amount_nanocredits if held else 0
-        charge = ledger.settle(
-            account_id=job.account_id,
-            held=held,
-            bill=ledger.Bill(
-                price_nanocredits=price,
-                nanocredits_per_usd=plan.nanocredits_per_usd,
-                plan_version_id=plan.version_id,
-                reference=f"job:{job.pk}",
-                reason=f"{job.job_type} {job.status}",
-                actor=actor,
-                labels={"team": job.team.slug, "job_type": job.job_type},
-                caps={name: max(0, room - reserved) for name, room in caps.items()},
-            ),
-        )
-    lifecycle.account_for_base(job=job, charge=charge, freed_nanocredits=freed)
-
-
-def _give_back(job: Job, plan: Plan, due: int, actor: str) -> None:
+def _give_back(ending: Ending, excess: int) -> bool:
     """Refund what the outcome, the rules on failure, or an operator's waiver give back."""
-    key = f"closing:{job.pk}"
-    if job.status == Status.COMPLETED:
-        excess = job.charged_nanocredits - due
-        if excess > 0:
-            refunds.spread(job=job, nanocredits=excess, reason=job.outcome, actor=actor, key=key)
-        return
+    job, actor, key = ending.job, ending.actor, f"closing:{ending.job.pk}"
+    if excess:
+        refunds.spread(job=job, nanocredits=excess, reason=job.outcome, actor=actor, key=key)
+        return True
+    if job.status == Status.COMPLETED or not ending.is_delivered:
+        return False
+    plan = plans.load(job.plan_version_id)
     free = [
         call
         for call in job.calls.filter(charged_nanocredits__gt=0).select_related("alias")
@@ -214,3 +267,4 @@ def _give_back(job: Job, plan: Plan, due: int, actor: str) -> None:
             actor=actor,
             key=f"{key}:{call.pk}",
         )
+    return bool(free)

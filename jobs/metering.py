@@ -8,7 +8,6 @@ inner task only; what was produced until then is settled all the same.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,15 +17,16 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import OperationalError
 
-from jobs import calls, closing, failures, lifecycle, observed, playback, routing, upstream
+from jobs import calls, failures, lifecycle, observed, playback, routing, upstream
 from jobs.calls import OpenCall, Order, Outcome
 from jobs.gateway import Chunk, FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
-from jobs.refusals import CallsInFlight, JobClosed
 from jobs.routing import Candidate
 from jobs.runs import JOB_CANCELLED, Progress, Run
+from jobs.settling import Settlement, settle_all, unit_prices
 from jobs.usage import Usage
 from saas_litellm.base.bridge import in_database
+from saas_litellm.base.grouping import Group
 from saas_litellm.base.limiter import Rule, limiter
 from saas_litellm.base.refusals import InternalError
 from teams import health as breakers
@@ -35,6 +35,7 @@ from teams import limits
 logger = logging.getLogger(__name__)
 
 _SETTLE_TRIES = 4
+_settlements: Group[Settlement, Call] = Group(settle_all)
 
 _running: dict[UUID, Run] = {}
 _tasks: set[asyncio.Task[Any]] = set()
@@ -163,7 +164,8 @@ async def _begin(
     run: Run, opened: OpenCall, failed: Attempt | None, candidate: Candidate
 ) -> Attempt | None:
     if failed is None:
-        return await in_database(calls.dispatch, opened, candidate)
+        # Its hold may have recorded it already.
+        return opened.attempt or await in_database(calls.dispatch, opened, candidate)
     outcome = await _outcome(run, opened, failed, 0)
     return await in_database(
         calls.try_again, opened=opened, failed=failed, outcome=outcome, candidate=candidate
@@ -226,7 +228,7 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
     if recording is not None and attempt is not None:
-        playback.note(recording, progress, usage, calls.unit_prices(opened, attempt))
+        playback.note(recording, progress, usage, unit_prices(opened, attempt).as_json())
     refusal = run.refusal
     source = progress.answer or progress.stream
     return Outcome(
@@ -250,26 +252,15 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
 
 async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
     """Settle, trying again while the database is briefly away; the sweeper is the last resort."""
+    settlement = Settlement(opened=opened, attempt=attempt, outcome=outcome)
     for pause in (*(2.0**n / 4 for n in range(_SETTLE_TRIES - 1)), None):
         try:
-            return await in_database(_settle, opened, attempt, outcome)
+            return await _settlements.do(settlement)
         except OperationalError:
             if pause is None:
                 raise
             await asyncio.sleep(pause)
     raise AssertionError("unreachable")
-
-
-def _settle(opened: OpenCall, attempt: Attempt | None, outcome: Outcome) -> Call:
-    """Settle, and end the job that was made for this call alone. Sync."""
-    call = calls.settle(opened=opened, attempt=attempt, outcome=outcome)
-    if opened.job.is_single and call.status not in Call.RUNNING:
-        team = call.job.team
-        with contextlib.suppress(CallsInFlight, JobClosed):
-            # With the job's totals as they are now: what the call costs its caller.
-            call.job = closing.close_single(opened.job, actor=f"team:{team.slug}")
-            call.job.team = team
-    return call
 
 
 async def _end_of_chunks(run: Run) -> None:

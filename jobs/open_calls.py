@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from jobs.cache import Policy, Recording
-from jobs.models import Call, Job
+from jobs.models import Attempt, Call, Job
 from jobs.routing import Route
 from jobs.usage import Usage
 from saas_litellm.base.idempotency import Claim
@@ -36,6 +36,8 @@ class OpenCall:
     caching: Policy | None = None
     # How it was counted under its team's limits, which its settlement corrects.
     admission: Admission | None = None
+    # The first attempt, where its hold recorded it already.
+    attempt: Attempt | None = None
 
     @property
     def is_answer_kept(self) -> bool:

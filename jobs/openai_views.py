@@ -15,15 +15,17 @@ from uuid import UUID
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from jobs import answering, lifecycle, presentation
+from jobs import answering, presentation
 from jobs.answering import Style, ttl_of
 from jobs.calls import Order
 from jobs.intake import Errand
+from jobs.lifecycle import NewJob
 from jobs.models import Call
 from jobs.openai_schemas import ChatCompletionRequest, EmbeddingsRequest
 from jobs.streaming import OpenAIWire
 from saas_litellm.base import http, idempotency
 from saas_litellm.base.refusals import Invalid, MethodNotAllowed
+from saas_litellm.base.standing import Memory
 from teams import catalog
 from teams.api import Body, Caller, documented, endpoint, guarded, json_body, signature
 from teams.models import Alias
@@ -38,8 +40,8 @@ def errand_of(request: HttpRequest, order: Order) -> Errand:
     signed, key = signature(request), idempotency.key_of(request)
     job_id, job_type = request.headers.get("X-Job-Id"), request.headers.get("X-Job-Type")
 
-    def who() -> Caller:
-        return signed.caller(team_slug=None, owner_slug=lambda: None)
+    def who(memory: Memory) -> Caller:
+        return signed.caller(team_slug=None, owner_slug=lambda: None, memory=memory)
 
     if job_id is not None:
         if job_type is not None:
@@ -48,19 +50,14 @@ def errand_of(request: HttpRequest, order: Order) -> Errand:
             wanted = UUID(job_id)
         except ValueError as error:
             raise Invalid("X-Job-Id is not a job's id.", param="X-Job-Id") from error
-        return Errand(
-            order=order,
-            key=key,
-            who=who,
-            find_job=lambda caller: lifecycle.find(team=caller.team, job_id=wanted),
-        )
+        return Errand(order=order, key=key, who=who, job_id=wanted)
     if job_type is not None and not 0 < len(job_type) <= _JOB_TYPE_LENGTH:
         raise Invalid("X-Job-Type is 1 to 100 characters.", param="X-Job-Type")
     return Errand(
         order=order,
         key=key,
         who=who,
-        make_job=lambda caller: lifecycle.create(
+        new_job=lambda caller, _: NewJob(
             team=caller.team,
             api_key=caller.api_key,
             job_type=job_type or DEFAULT_JOB_TYPE,

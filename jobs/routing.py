@@ -15,7 +15,7 @@ from django.conf import settings
 
 from jobs.gateway import FailureKind, ProviderFailure
 from saas_litellm.base import clock
-from teams import catalog
+from teams import catalog, limits
 from teams.catalog import PricedDeployment, ResolvedAlias
 from teams.refusals import ModelUnavailable
 
@@ -70,6 +70,11 @@ class Route:
         self._current: Candidate | None = None
         self._tries = 0
 
+    @property
+    def first(self) -> Candidate | None:
+        """Whom a call that has not begun asks first."""
+        return self._queue[0] if self._queue else None
+
     def next(self, failure: ProviderFailure | None = None) -> Step | None:
         """The first step, or the one after a failure; None when nothing more is worth a try."""
         if failure is None:
@@ -99,6 +104,13 @@ class Route:
         wait = (asked_for or 0) + jitter
         self._tries += 1
         return Step(candidate=self._current, wait_seconds=wait)
+
+
+def is_free(candidate: Candidate) -> bool:
+    """Whether neither a breaker nor limits have a say before it is asked."""
+    health = candidate.priced.health
+    is_cooling = health is not None and health.open_until is not None
+    return not is_cooling and not limits.rules_of(candidate.priced.deployment)
 
 
 def is_fault(failure: ProviderFailure | None) -> bool:

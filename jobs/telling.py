@@ -20,7 +20,7 @@ _CLOSED: dict[str, type[ClosedJobTold]] = {
 
 
 def created(job: Job) -> None:
-    _tell(events.JobCreated, job, status=job.status)
+    _tell(events.JobCreated, job, status=Job.Status.PENDING)
 
 
 def started(job: Job) -> None:

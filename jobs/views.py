@@ -8,6 +8,7 @@ from uuid import UUID
 
 from billing import exhaustion
 from jobs import closing, lifecycle, metering, presentation, quotes, reports
+from jobs.lifecycle import NewJob
 from jobs.models import Job
 from jobs.schemas import (
     CancelJob,
@@ -22,6 +23,7 @@ from jobs.schemas import (
 from saas_litellm.base.bridge import after_commit_in_loop
 from saas_litellm.base.money import InexactAmount, nano
 from saas_litellm.base.refusals import Invalid
+from saas_litellm.base.standing import Memory, NotRemembered
 from teams.api import Caller, endpoint, path_team
 
 
@@ -31,16 +33,23 @@ def owner_slug(path: Mapping[str, Any]) -> str | None:
     return job.team.slug if job else None
 
 
-def open_job(
-    caller: Caller, body: CreateJob, metadata: Mapping[str, Any], *, is_single: bool = False
-) -> Job:
+def asked_job(
+    caller: Caller,
+    body: CreateJob,
+    metadata: Mapping[str, Any],
+    *,
+    is_single: bool = False,
+    memory: Memory | None = None,
+) -> NewJob:
     """Raises Invalid for metadata over 16 KiB, a cap finer than a nanocredit or a strange quote."""
     lifecycle.check_metadata(metadata)
     try:
         cap = None if body.max_credits is None else nano(body.max_credits)
     except InexactAmount as error:
         raise Invalid("max_credits has more than 9 decimal places.", param="max_credits") from error
-    return lifecycle.create(
+    if body.quote_id and memory is not None and not memory.may_ask:
+        raise NotRemembered
+    return NewJob(
         team=caller.team,
         api_key=caller.api_key,
         job_type=body.job_type,
@@ -67,7 +76,7 @@ def open_job(
 )
 def create_job(caller: Caller, body: CreateJob) -> dict[str, Any]:
     """Open a job. A flat price or a minimum is set aside now; with ``reserve`` the whole cap is."""
-    return presentation.created(open_job(caller, body, body.metadata))
+    return presentation.created(lifecycle.enter(asked_job(caller, body, body.metadata)))
 
 
 @endpoint("POST", body=QuoteJob, answer=presentation.QuoteView, summary="Quote a job's price")

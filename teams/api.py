@@ -24,6 +24,7 @@ from saas_litellm.base import http, idempotency
 from saas_litellm.base.bridge import in_database, outside
 from saas_litellm.base.idempotency import Claim
 from saas_litellm.base.refusals import Invalid, MethodNotAllowed, NotFound, Refusal, Unauthenticated
+from saas_litellm.base.standing import Memory, NotRemembered
 from teams import directory, keys, operators
 from teams.models import ApiKey, Team
 from teams.operators import Operator
@@ -88,18 +89,28 @@ class Signature:
     # X-Team-Id: whom an operator's key acts for where neither body nor path says so.
     team_header: str | None = None
 
-    def caller(self, *, team_slug: str | None, owner_slug: Callable[[], str | None]) -> Caller:
+    def caller(
+        self,
+        *,
+        team_slug: str | None,
+        owner_slug: Callable[[], str | None],
+        memory: Memory | None = None,
+    ) -> Caller:
         """Sync. ``team_slug`` is the body's; ``owner_slug`` finds the owner of what the path names.
 
         Raises Unauthenticated and its kin, TeamMismatch, Forbidden (an operator who may not act for
         teams), or NotFound (an operator's or the demo's unknown team).
         """
         operator: Operator | None = None
-        if self.bearer is not None and self.bearer.startswith(operators.PREFIX):
+        is_operator = self.bearer is not None and self.bearer.startswith(operators.PREFIX)
+        if memory is not None and not memory.may_ask and (is_operator or self.bearer is None):
+            # Only what a team's own key may do is ever remembered.
+            raise NotRemembered
+        if self.bearer is not None and is_operator:
             operator = operators.authenticate(self.bearer)
             operator.require("teams.act_for_team")
         elif self.bearer is not None:
-            key = keys.authenticate(self.bearer)
+            key = keys.authenticate(self.bearer, memory)
             if team_slug is not None and team_slug != key.team.slug:
                 raise TeamMismatch(param="team_id")
             return Caller(team=key.team, api_key=key)

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from saas_litellm.base import alarms, encryption
 from saas_litellm.base.refusals import Invalid
+from saas_litellm.base.standing import Memory
 from teams import credentials, prices
 from teams.models import (
     Alias,
@@ -40,6 +41,8 @@ class ResolvedAlias:
     deployments: tuple[PricedDeployment, ...]
     after_context_window: tuple[PricedDeployment, ...] = ()
     after_content_filter: tuple[PricedDeployment, ...] = ()
+    # Of every deployment that was looked at, those without a price too.
+    price_keys: tuple[str, ...] = ()
 
     @property
     def eligible(self) -> tuple[PricedDeployment, ...]:
@@ -58,6 +61,17 @@ def resolve(*, team: Team, name: str | None, kind: str = Alias.Kind.CHAT) -> Res
     if alias.kind != kind:
         raise Invalid(f"The model {alias.name} is not for {kind}.", param="model")
     return _resolved(alias, team)
+
+
+def recalled(
+    memory: Memory, *, team: Team, name: str | None, kind: str = Alias.Kind.CHAT
+) -> ResolvedAlias:
+    """``resolve``, remembered until the next planned price of one of its deployments."""
+    return memory.recall(
+        ("alias", team.pk, name, kind),
+        lambda: resolve(team=team, name=name, kind=kind),
+        until=lambda resolved: prices.next_change(resolved.price_keys),
+    )
 
 
 def find(*, team: Team, name: str | None) -> Alias:
@@ -138,6 +152,7 @@ def _resolved(alias: Alias, team: Team) -> ResolvedAlias:
         deployments=tuple(priced[alias.pk]),
         after_context_window=tuple(priced[fallbacks[0]]),
         after_content_filter=tuple(priced[fallbacks[1]]),
+        price_keys=tuple(row.effective_price_key for row in deployments),
     )
 
 

@@ -1,7 +1,8 @@
 """API keys: issue, authenticate, rotate, revoke.
 
 A key reads ``slk_<prefix>_<secret>``. The prefix finds the row; the keyed hash of the whole is
-compared in constant time. Nothing is cached, so a revocation holds everywhere at once.
+compared in constant time. What is remembered of a key is looked at again in the transaction that
+opens a call (`standing`), so a revocation holds everywhere at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.db.models import Q
 
 from saas_litellm.base import audit, clock, encryption, events, outbox
 from saas_litellm.base.refusals import Conflict, Invalid, NotFound, Unauthenticated
+from saas_litellm.base.standing import Memory
 from teams.models import ApiKey, Organization, Team
 from teams.refusals import KeyExpired, OrganizationSuspended, TeamPaused, TeamSuspended
 
@@ -93,26 +95,32 @@ def issue(
     return key, text
 
 
-def authenticate(text: str) -> ApiKey:
-    """The key behind a bearer text, its team and organization loaded (one query).
+def authenticate(text: str, memory: Memory | None = None) -> ApiKey:
+    """The key behind a bearer text, its team and organization loaded (one query, or in memory).
 
     Raises Unauthenticated, KeyExpired, OrganizationSuspended or TeamSuspended. A paused team
     is let in, to read and to finish; `require_running` stops it from starting work.
     """
+    digest = encryption.keyed_hash(text)
+    memory = memory or Memory(None)
+    key = memory.recall(("key", digest), lambda: _known(text, digest))
+    if key.revoked_at is not None:
+        raise Unauthenticated("This API key was revoked.")
+    if not key.is_usable_at(clock.now()):
+        raise KeyExpired
+    require_open(key.team)
+    return key
+
+
+def _known(text: str, digest: str) -> ApiKey:
     shape = _SHAPE.fullmatch(text)
     key = (
         ApiKey.objects.select_related("team__organization").filter(prefix=shape[1]).first()
         if shape
         else None
     )
-    digest = key.digest if key else _NO_DIGEST
-    if not hmac.compare_digest(digest, encryption.keyed_hash(text)) or key is None:
+    if not hmac.compare_digest(key.digest if key else _NO_DIGEST, digest) or key is None:
         raise Unauthenticated("Unknown API key.")
-    if key.revoked_at is not None:
-        raise Unauthenticated("This API key was revoked.")
-    if not key.is_usable_at(clock.now()):
-        raise KeyExpired
-    require_open(key.team)
     return key
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Min
 
 from saas_litellm.base import audit, clock
 from saas_litellm.base.refusals import Invalid
@@ -225,6 +226,15 @@ def current(price_keys: list[str]) -> dict[str, UnitPrice]:
         ).order_by("effective_from", "id")
         found |= {row.price_key: row for row in rows}
     return found
+
+
+def next_change(price_keys: Sequence[str]) -> datetime | None:
+    """When the next planned version of one of these keys takes effect."""
+    planned = UnitPrice.objects.filter(
+        price_key__in=price_keys[:500], effective_from__gt=clock.now()
+    )
+    moment: datetime | None = planned.aggregate(first=Min("effective_from"))["first"]
+    return moment
 
 
 def _present(rates: Rates) -> dict[str, int]:

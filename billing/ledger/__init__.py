@@ -1,12 +1,13 @@
 """The ledger: the only package that writes accounts, entries, grants, losses and holds.
 
 Every change of an account is one conditional UPDATE (``wallet``) with its entry in the same
-transaction. Rows are taken in one order: the caller's own, the hold, its pool, budget periods by
-id, the account last.
+transaction. Rows are taken in one order: the caller's own, pools by id, budget periods by id,
+accounts by id.
 """
 
 from __future__ import annotations
 
+from billing.ledger.book import Bill, Book, Charge, HoldAlreadyClosed
 from billing.ledger.credits import (
     LONGEST_REFERENCE,
     Adjusted,
@@ -21,11 +22,10 @@ from billing.ledger.credits import (
 from billing.ledger.purchases import give_back, recover_loss, take_back
 from billing.ledger.wallet import Wallet, lock
 from billing.ledger.work import (
-    Bill,
-    Charge,
-    HoldAlreadyClosed,
+    account_id_of,
     account_of,
     account_of_organization,
+    balance_of,
     hold,
     nothing,
     release,
@@ -36,12 +36,15 @@ __all__ = [
     "LONGEST_REFERENCE",
     "Adjusted",
     "Bill",
+    "Book",
     "Charge",
     "HoldAlreadyClosed",
     "Wallet",
+    "account_id_of",
     "account_of",
     "account_of_organization",
     "adjust",
+    "balance_of",
     "expire",
     "give_back",
     "grant",

@@ -4,7 +4,7 @@ import django.db.models.deletion
 import django.db.models.expressions
 from django.db import migrations, models
 
-from saas_litellm.base.triggers import append_only
+from saas_litellm.base.triggers import append_only, stamped
 
 
 class Migration(migrations.Migration):
@@ -631,4 +631,7 @@ class Migration(migrations.Migration):
             index=models.Index(condition=models.Q(('kind', 'charge'), _negated=True), fields=['kind', '-id'], name='entry_of_kind'),
         ),
         append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss"),
+        stamped(
+            "billing_priceplan", "billing_planversion", "billing_planassignment", "billing_budget"
+        ),
     ]

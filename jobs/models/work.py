@@ -270,6 +270,9 @@ class Call(models.Model):
         default=0, help_text="What a provider would have charged for a cached answer."
     )
 
+    # No column: what its wallet held once it was settled, where that is known.
+    balance_nanocredits: int | None = None
+
     class Meta:
         ordering = ("created_at", "id")
         constraints = [

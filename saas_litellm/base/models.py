@@ -130,6 +130,15 @@ class Outbox(models.Model):
         return f"up to {self.position}"
 
 
+class Standing(models.Model):
+    """The one row that says whether what calls are admitted by is still as it was (``standing``)."""
+
+    stamp = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.stamp}"
+
+
 class LedgerCheck(models.Model):
     """One run over every row of the books, and what it found."""
 

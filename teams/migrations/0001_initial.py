@@ -8,7 +8,7 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-from saas_litellm.base.triggers import append_only
+from saas_litellm.base.triggers import append_only, stamped
 
 
 class Migration(migrations.Migration):
@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
+        ('base', '0001_initial'),
         ('auth', '0012_alter_user_first_name_max_length'),
     ]
 
@@ -314,4 +315,22 @@ class Migration(migrations.Migration):
             },
         ),
         append_only("teams_unitprice"),
+        stamped(
+            "teams_organization",
+            "teams_team",
+            "teams_team_access_groups",
+            "teams_apikey",
+            "teams_alias",
+            "teams_accessgroup",
+            "teams_accessgroup_aliases",
+            "teams_deployment",
+            "teams_providercredential",
+            "teams_unitprice",
+        ),
+        # A failure more or less is nobody's business but the breaker's own.
+        stamped(
+            "teams_deploymenthealth",
+            when="(OLD.open_until IS NULL) <> (NEW.open_until IS NULL)"
+            " OR OLD.open_until <> NEW.open_until OR (OLD.failures = 0) <> (NEW.failures = 0)",
+        ),
     ]

@@ -1,0 +1,352 @@
+"""The book: what one transaction does to wallets, budget periods and holds, of one act or of many.
+
+``open`` takes the rows' locks in their order. What is done then is decided in memory, one act after
+the other, and ``write`` puts all of it down at once, each wallet by the conditional UPDATE whose WHERE
+clause is the rule. An act that is refused leaves the book as it was.
+
+Row locks are PostgreSQL's; on SQLite the transaction is the only one that writes from its first
+statement on (``transaction_mode=IMMEDIATE``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import F
+
+from billing.ledger import wallet
+from billing.models import Account, BudgetPeriod, Entry, Grant, Hold
+from billing.refusals import BudgetExceeded, InsufficientCredits
+from saas_litellm.base import clock
+from saas_litellm.base.money import NANO, divide_half_even
+
+
+class HoldAlreadyClosed(Exception):
+    """Someone else settled or released this hold first; the caller's transaction must roll back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a settlement took. ``charged + overrun`` is the price; volume tiers may give back."""
+
+    charged_nanocredits: int
+    overrun_nanocredits: int
+    price_nano_usd: int
+    balance_nanocredits: int
+    # What stopped it from taking all: wallet, budget, or the name of one of the bill's caps.
+    overrun_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """A price to be taken, and what its entry says about it.
+
+    ``caps`` name what the caller's own limits leave beyond the hold, in nanocredits.
+    """
+
+    price_nanocredits: int
+    nanocredits_per_usd: int
+    plan_version_id: int
+    reference: str
+    reason: str
+    actor: str
+    labels: Mapping[str, Any]
+    caps: Mapping[str, int] = field(default_factory=dict)
+
+
+class Book:
+    """Locked rows, and what is to become of them. Lives as long as its transaction."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[int, Account] = {}
+        self._periods: dict[int, BudgetPeriod] = {}
+        self._pools: dict[int, Hold] = {}
+        self._holds: list[Hold] = []
+        self._closed: dict[str, list[int]] = {Hold.State.SETTLED: [], Hold.State.RELEASED: []}
+        self._entries: list[Entry] = []
+        # Each change as (row, column, by how much): to write it, and to take it back.
+        self._moves: list[tuple[Account | BudgetPeriod | Hold, str, int]] = []
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        account_ids: Iterable[int],
+        period_ids: Iterable[int] = (),
+        pool_ids: Iterable[int] = (),
+    ) -> Book:
+        """Lock the pools, the budget periods, theirs too, and then the accounts, each by id."""
+        book = cls()
+        if pools := set(pool_ids):
+            rows = Hold.objects.filter(pk__in=pools, state=Hold.State.OPEN)
+            book._pools = {row.pk: row for row in rows.order_by("pk").select_for_update()}
+        periods = set(period_ids)
+        for pool in book._pools.values():
+            periods.update(pool.budget_period_ids)
+        if periods:
+            found = BudgetPeriod.objects.filter(pk__in=periods).select_related("budget")
+            found = found.order_by("pk").select_for_update(of=("self",))
+            book._periods = {row.pk: row for row in found}
+        if accounts := set(account_ids):
+            owned = Account.objects.filter(pk__in=accounts).order_by("pk").select_for_update()
+            book._accounts = {row.pk: row for row in owned}
+        return book
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is done inside is taken back if it raises. Nothing may be settled inside."""
+        moves, holds = len(self._moves), len(self._holds)
+        try:
+            yield
+        except BaseException:
+            for row, column, by in self._moves[moves:]:
+                setattr(row, column, getattr(row, column) - by)
+            del self._moves[moves:], self._holds[holds:]
+            raise
+
+    def hold(
+        self,
+        *,
+        account_id: int,
+        amount_nanocredits: int,
+        reference: str,
+        expires_at: datetime | None,
+        period_ids: Sequence[int] = (),
+        pool: Hold | None = None,
+    ) -> Hold | None:
+        """Set credits aside (None for an amount of 0); the hold is saved when the book is written.
+
+        With a ``pool``, the open hold of the same job, as much as there is comes from it, and the
+        hold counts in the pool's budget periods. Raises BudgetExceeded or InsufficientCredits.
+        """
+        if amount_nanocredits == 0:
+            return None
+        in_pool = self._left_in(pool)
+        drawn = min(in_pool, amount_nanocredits)
+        fresh = amount_nanocredits - drawn
+        ids = list(pool.budget_period_ids if pool is not None else period_ids)
+        if fresh:
+            self._require(account_id, ids, fresh=fresh, drawn=drawn)
+        self._draw(pool, drawn)
+        self._move(account_id, ids, held=fresh)
+        held = Hold(
+            account_id=account_id,
+            amount_nanocredits=amount_nanocredits,
+            pool=pool,
+            drawn_nanocredits=drawn,
+            budget_period_ids=ids,
+            reference=reference,
+            created_at=clock.now(),
+            expires_at=expires_at,
+        )
+        self._holds.append(held)
+        return held
+
+    def pool(self, hold_id: int) -> Hold | None:
+        """A job's own hold, locked, as calls may draw on it; None once it is closed."""
+        return self._pools.get(hold_id)
+
+    def release(self, held: Hold) -> None:
+        """Give a hold back, to its pool as far as it came from there."""
+        freed = self._amount_of(held) - self._give_back(held, held.drawn_nanocredits)
+        self._close(held, Hold.State.RELEASED)
+        self._move(held.account_id, held.budget_period_ids, held=-freed)
+
+    def settle(
+        self,
+        *,
+        account_id: int,
+        held: Hold | None,
+        bill: Bill,
+        period_ids: Sequence[int] = (),
+    ) -> Charge:
+        """Turn a hold into the true charge, exactly once.
+
+        It takes the price, but at most the hold plus the least of what is available, what every
+        hard budget leaves and what the bill's caps leave. What cannot be taken is overrun, so it
+        never fails for want of credits. ``period_ids`` are for a bill without a hold.
+        """
+        ids = held.budget_period_ids if held is not None else list(period_ids)
+        price, charged, reason = bill.price_nanocredits, bill.price_nanocredits, ""
+        reserved = self._amount_of(held) if held is not None else 0
+        drawn = held.drawn_nanocredits if held is not None else 0
+        if charged > reserved:
+            # The caller's caps first: a pool may hold more than one of them leaves.
+            reason, cap = min(bill.caps.items(), key=lambda limit: limit[1], default=("", charged))
+            charged = min(charged, reserved + max(0, cap))
+        if charged > reserved and held is not None and held.pool_id is not None:
+            pool = self._pools.get(held.pool_id)
+            more = min(self._left_in(pool), charged - reserved)
+            self._draw(pool, more)
+            reserved, drawn = reserved + more, drawn + more
+        if charged > reserved:
+            tightest, beyond = self._tightest(account_id, ids)
+            if charged > reserved + max(0, beyond):
+                reason, charged = tightest, reserved + max(0, beyond)
+        freed = 0
+        if held is not None:
+            self._close(held, Hold.State.SETTLED if charged else Hold.State.RELEASED)
+            freed = reserved - self._give_back(held, max(0, drawn - max(0, charged)))
+        self._move(account_id, ids, held=-freed, spent=charged)
+        balance = self._accounts[account_id].balance_nanocredits
+        usd = divide_half_even(charged * NANO, bill.nanocredits_per_usd)
+        if charged:
+            self._entries.append(_entry(account_id, charged, usd, balance, bill))
+        return Charge(
+            charged_nanocredits=charged,
+            overrun_nanocredits=price - charged,
+            price_nano_usd=usd,
+            balance_nanocredits=balance,
+            overrun_reason=reason if price > charged else "",
+        )
+
+    def nothing(self, account_id: int) -> Charge:
+        """The charge of work that costs nothing and held nothing: no entry."""
+        return Charge(
+            charged_nanocredits=0,
+            overrun_nanocredits=0,
+            price_nano_usd=0,
+            balance_nanocredits=self.balance_of(account_id),
+        )
+
+    def balance_of(self, account_id: int) -> int:
+        """As it is now, in nanocredits."""
+        return self._accounts[account_id].balance_nanocredits
+
+    def write(self) -> None:
+        """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
+        now = clock.now()
+        for state, ids in self._closed.items():
+            rows = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
+            if ids and rows.update(state=state, closed_at=now) != len(ids):
+                raise HoldAlreadyClosed
+        sums: dict[tuple[type, int], dict[str, int]] = {}
+        for row, column, by in self._moves:
+            if row.pk is not None:
+                moved = sums.setdefault((type(row), row.pk), {})
+                moved[column] = moved.get(column, 0) + by
+        for (model, pk), moved in sums.items():
+            if model is Hold:
+                pools = Hold.objects.filter(pk=pk, state=Hold.State.OPEN)
+                pools.update(amount_nanocredits=F("amount_nanocredits") + sum(moved.values()))
+        # A pool before the holds that draw on it.
+        for are_drawn in (False, True):
+            if new := [held for held in self._holds if (held.pool is not None) == are_drawn]:
+                Hold.objects.bulk_create(new)
+        _move_periods([(pk, moved) for (model, pk), moved in sums.items() if model is BudgetPeriod])
+        wallet.move_all(
+            {
+                pk: (moved.get("balance_nanocredits", 0), moved.get("held_nanocredits", 0))
+                for (model, pk), moved in sums.items()
+                if model is Account
+            }
+        )
+        if self._entries:
+            Entry.objects.bulk_create(self._entries)
+            given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
+            for entry in given:
+                Grant.objects.create(entry=entry, kind=Grant.Kind.ADJUSTMENT)
+
+    def _require(self, account_id: int, ids: Sequence[int], *, fresh: int, drawn: int) -> None:
+        for pk in ids:
+            period = self._periods[pk]
+            room = _room(period)
+            if room is not None and fresh > room:
+                raise BudgetExceeded(needed=fresh, available=room, period=period.budget.period)
+        available = self._accounts[account_id].available_nanocredits
+        if fresh > available:
+            raise InsufficientCredits(needed=fresh + drawn, available=available + drawn)
+
+    def _tightest(self, account_id: int, ids: Sequence[int]) -> tuple[str, int]:
+        """What leaves least beyond all that is held, and how much."""
+        rooms = [room for pk in ids if (room := _room(self._periods[pk])) is not None]
+        limits = {"budget": max(0, min(rooms))} if rooms else {}
+        limits["wallet"] = self._accounts[account_id].available_nanocredits
+        return min(limits.items(), key=lambda limit: limit[1])
+
+    def _left_in(self, pool: Hold | None) -> int:
+        """What an open pool still has: one that is saved counts as its locked row says."""
+        if pool is None:
+            return 0
+        row = pool if pool.pk is None else self._pools.get(pool.pk)
+        return row.amount_nanocredits if row is not None else 0
+
+    def _draw(self, pool: Hold | None, amount: int) -> None:
+        if pool is not None and amount:
+            row = pool if pool.pk is None else self._pools[pool.pk]
+            self._change(row, "amount_nanocredits", -amount)
+
+    def _give_back(self, held: Hold, amount: int) -> int:
+        """Put into the hold's pool what was drawn and not used; 0 when there is no pool any more."""
+        pool = self._pools.get(held.pool_id) if held.pool_id is not None else None
+        if pool is None or amount == 0:
+            return 0
+        self._change(pool, "amount_nanocredits", amount)
+        return amount
+
+    def _amount_of(self, held: Hold) -> int:
+        """A job's own hold may have been drawn on in this very book."""
+        return self._pools.get(held.pk, held).amount_nanocredits
+
+    def _close(self, held: Hold, state: str) -> None:
+        self._closed[state].append(held.pk)
+        self._pools.pop(held.pk, None)
+
+    def _move(
+        self, account_id: int, period_ids: Sequence[int], *, held: int, spent: int = 0
+    ) -> None:
+        for pk in period_ids:
+            self._change(self._periods[pk], "used_nanocredits", spent)
+            self._change(self._periods[pk], "held_nanocredits", held)
+        self._change(self._accounts[account_id], "balance_nanocredits", -spent)
+        self._change(self._accounts[account_id], "held_nanocredits", held)
+
+    def _change(self, row: Account | BudgetPeriod | Hold, column: str, by: int) -> None:
+        if by:
+            setattr(row, column, getattr(row, column) + by)
+            self._moves.append((row, column, by))
+
+
+def _room(period: BudgetPeriod) -> int | None:
+    """What a hard budget leaves beyond all that is held; None for one that refuses nothing."""
+    budget = period.budget
+    if not (budget.is_hard and budget.is_active):
+        return None
+    return budget.limit_nanocredits - period.used_nanocredits - period.held_nanocredits
+
+
+def _move_periods(moves: Sequence[tuple[int, Mapping[str, int]]]) -> None:
+    if not moves:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE billing_budgetperiod SET used_nanocredits = used_nanocredits + %s,"
+            " held_nanocredits = held_nanocredits + %s WHERE id = %s",
+            [
+                (moved.get("used_nanocredits", 0), moved.get("held_nanocredits", 0), pk)
+                for pk, moved in moves
+            ],
+        )
+
+
+def _entry(account_id: int, charged: int, usd: int, balance_after: int, bill: Bill) -> Entry:
+    """A charge; or, where volume tiers give back, an adjustment with a lot of its own."""
+    return Entry(
+        account_id=account_id,
+        kind=Entry.Kind.CHARGE if charged > 0 else Entry.Kind.ADJUSTMENT,
+        amount_nanocredits=-charged,
+        balance_after_nanocredits=balance_after,
+        reference=bill.reference,
+        reason=bill.reason,
+        actor=bill.actor,
+        idempotency_key=f"charge:{bill.reference}",
+        plan_version_id=bill.plan_version_id,
+        price_nano_usd=usd,
+        labels=dict(bill.labels),
+        created_at=clock.now(),
+    )

@@ -1,0 +1,381 @@
+"""Settling calls: what each cost, what it is charged, and the end of its hold. One transaction, many
+calls, each exactly once.
+
+Rows are taken in the order jobs, counts of tiers, pools, budget periods, accounts. All that is
+decided about a call is decided under its job's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from billing import budgets, ledger
+from billing.models import Hold
+from jobs import (
+    admission,
+    charging,
+    closing,
+    costs,
+    lifecycle,
+    payloads,
+    replays,
+    rollups,
+    telling,
+)
+from jobs.closing import Ending
+from jobs.docket import Docket
+from jobs.models import Attempt, Call, CostLine, Job
+from jobs.open_calls import OpenCall, Outcome
+from jobs.usage import Usage
+from saas_litellm.base import alarms, clock, rows
+from teams import health as breakers
+from teams.catalog import PricedDeployment
+from teams.models import DeploymentHealth
+from teams.prices import UnitPrices
+
+# What a settlement writes of a call.
+_SETTLED = (
+    "status",
+    "deployment",
+    "unit_prices",
+    "usage",
+    "usage_source",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "latency_ms",
+    "first_token_at",
+    "finished_at",
+    "finish_reason",
+    "error_code",
+    "is_output_delivered",
+    "quantity_before",
+    "quantity",
+    "price_nanocredits",
+    "charged_nanocredits",
+    "overrun_nanocredits",
+    "overrun_reason",
+    "price_nano_usd",
+    "provider_cost_nano_usd",
+    "saved_nano_usd",
+)
+_ATTEMPTED = ("ended_at", "provider_request_id", "failure", "failure_status", "failure_detail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """A call that has ended. ``attempt``: the one that answered, or the last that failed."""
+
+    opened: OpenCall
+    attempt: Attempt | None
+    outcome: Outcome
+
+
+def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
+    """Charge what was delivered, close the holds, book the costs, move the totals: once.
+
+    Returns the calls as they stand; a second settlement, or one that lost to another process,
+    changes nothing. A call found abandoned settles late: its estimated cost is reversed and it is
+    charged at most what is available now. A job that was made for its one call ends with it.
+    """
+    with transaction.atomic():
+        clerk = _Clerk(settlements)
+        settled = clerk.serve()
+    for case in clerk.cases:
+        _report(case)
+    return settled
+
+
+@dataclass(slots=True, kw_only=True)
+class _Case:
+    """One settlement on its way. ``call`` is the row as it stands."""
+
+    settlement: Settlement
+    call: Call
+    job: Job
+    is_late: bool
+    booked_nano_usd: int
+    cost_nano_usd: int = 0
+    estimated_nano_usd: int = 0
+    price: int = 0
+    held: Hold | None = None
+    period_ids: Sequence[int] = ()
+    charge: ledger.Charge | None = None
+    ending: Ending | None = None
+    excess_nanocredits: int = 0
+
+
+class _Clerk:
+    """The transaction at work."""
+
+    def __init__(self, settlements: Sequence[Settlement]) -> None:
+        self._settlements = settlements
+        self.cases: list[_Case] = []
+        self._own_holds: dict[Any, Hold] = {}
+        self._lines: list[CostLine] = []
+
+    def serve(self) -> list[Call]:
+        self._docket = Docket.open(one.opened.call.job_id for one in self._settlements)
+        stored = {
+            call.pk: call
+            for call in Call.objects.filter(
+                pk__in=[one.opened.call.pk for one in self._settlements]
+            )
+        }
+        settled = [self._taken_up(one, stored[one.opened.call.pk]) for one in self._settlements]
+        # The counts of tiers are rows of their own, taken in one order everywhere.
+        counted: set[UUID] = set()
+        for case in sorted(self.cases, key=lambda case: charging.turn(case.call)):
+            usage, cost = _usage(case), _full_cost(case)
+            case.price = charging.price(case.call, usage=usage, cost=cost, counted=counted)
+            case.held, case.period_ids = self._hold_of(case)
+        self._book = self._opened_book()
+        for case in self.cases:
+            self._charge(case)
+        for case in self.cases:
+            self._end_single(case)
+            case.call.balance_nanocredits = self._book.balance_of(case.job.account_id)
+        self._write()
+        return settled
+
+    def _taken_up(self, one: Settlement, stored: Call) -> Call:
+        """The row, related to what is in memory already; a case if it has not ended yet."""
+        call, job = stored, self._docket.jobs[stored.job_id]
+        job.team = one.opened.job.team
+        call.job, call.team, call.alias = job, job.team, one.opened.alias
+        if call.status not in {*Call.RUNNING, Call.Status.ABANDONED}:
+            return call
+        case = _Case(
+            settlement=one,
+            call=call,
+            job=job,
+            is_late=call.status == Call.Status.ABANDONED,
+            booked_nano_usd=call.provider_cost_nano_usd,
+        )
+        outcome = one.outcome
+        if one.attempt is not None:
+            prices = unit_prices(one.opened, one.attempt)
+            call.deployment_id, call.unit_prices = one.attempt.deployment_id, prices.as_json()
+            case.cost_nano_usd = cost_of(prices, outcome)
+        elif call.is_cache_hit and outcome.unit_prices:
+            call.unit_prices = dict(outcome.unit_prices)
+            call.saved_nano_usd = cost_of(UnitPrices.from_json(call.unit_prices), outcome)
+        self.cases.append(case)
+        return call
+
+    def _hold_of(self, case: _Case) -> tuple[Hold | None, Sequence[int]]:
+        """The hold to settle, and the budget periods to charge. A call's hold changes in its end
+        alone, so it is still as it was opened."""
+        held = case.settlement.opened.call.hold
+        if held is not None:
+            return (None if case.is_late else held), held.budget_period_ids
+        if not case.price:
+            return None, ()
+        job, key_id = case.job, case.call.api_key_id or case.job.api_key_id
+        return None, budgets.current(lifecycle.spender_of(job.team, key_id))
+
+    def _opened_book(self) -> ledger.Book:
+        pools = {case.held.pool_id for case in self.cases if case.held is not None}
+        for case in self.cases:
+            if _ends_its_job(case) and (own := closing.own_hold(case.job)) is not None:
+                self._own_holds[case.job.pk] = own
+        return ledger.Book.open(
+            account_ids=[case.job.account_id for case in self.cases],
+            period_ids=[
+                *(pk for case in self.cases for pk in case.period_ids),
+                *(pk for own in self._own_holds.values() for pk in own.budget_period_ids),
+            ],
+            pool_ids=[
+                *(pk for pk in pools if pk is not None),
+                *(own.pk for own in self._own_holds.values()),
+            ],
+        )
+
+    def _charge(self, case: _Case) -> None:
+        call, job, outcome = case.call, case.job, case.settlement.outcome
+        if case.is_late:
+            case.estimated_nano_usd = self._lift_estimate(case)
+        if case.held is None and case.price == 0:
+            charge = self._book.nothing(job.account_id)
+        else:
+            charge = self._book.settle(
+                account_id=job.account_id,
+                held=case.held,
+                bill=charging.bill(call, case.price),
+                period_ids=case.period_ids,
+            )
+        case.charge = charge
+        is_settled = outcome.is_output_delivered
+        call.status = Call.Status.SETTLED if is_settled else Call.Status.FAILED
+        call.usage, call.usage_source = outcome.usage.as_json(), outcome.usage.source
+        call.prompt_tokens = outcome.usage.prompt_tokens
+        call.cached_tokens = outcome.usage.cached_tokens
+        call.completion_tokens = outcome.usage.completion_tokens
+        call.total_tokens = outcome.usage.total_tokens
+        call.latency_ms, call.first_token_at = outcome.latency_ms, outcome.first_token_at
+        if case.is_late and call.finished_at is not None:
+            rollups.mark_dirty([call.finished_at.date()])
+        call.finished_at, call.finish_reason = clock.now(), outcome.finish_reason
+        call.error_code, call.is_output_delivered = outcome.error_code, is_settled
+        call.price_nanocredits = charge.charged_nanocredits + charge.overrun_nanocredits
+        call.charged_nanocredits = charge.charged_nanocredits
+        call.overrun_nanocredits = charge.overrun_nanocredits
+        call.overrun_reason, call.price_nano_usd = charge.overrun_reason, charge.price_nano_usd
+        call.provider_cost_nano_usd = (
+            case.booked_nano_usd - case.estimated_nano_usd + case.cost_nano_usd
+        )
+        self._docket.account_for(
+            call,
+            freed=None if case.is_late else admission.reservation_of(call),
+            booked_nano_usd=case.booked_nano_usd,
+        )
+
+    def _end_single(self, case: _Case) -> None:
+        if not _ends_its_job(case):
+            return
+        ending = closing.ending_of_single(
+            case.job,
+            is_delivered=case.settlement.outcome.is_output_delivered,
+            actor=f"team:{case.job.team.slug}",
+        )
+        own = self._own_holds.get(case.job.pk)
+        excess = closing.end(ending, self._docket, self._book, own)
+        if excess is not None:
+            case.ending, case.excess_nanocredits = ending, excess
+
+    def _lift_estimate(self, case: _Case) -> int:
+        """Reverse the estimate that was booked for an abandoned attempt; returns it, in nano-USD."""
+        attempt = case.settlement.attempt
+        line = CostLine.objects.filter(attempt=attempt, kind=CostLine.Kind.ESTIMATE).first()
+        if attempt is None or line is None or not line.amount_nano_usd:
+            return 0
+        amount: int = line.amount_nano_usd
+        self._lines.append(cost_line(case.call, attempt, CostLine.Kind.REVERSAL, -amount))
+        return amount
+
+    def _write(self) -> None:
+        self._book.write()
+        rows.update([case.call for case in self.cases], _SETTLED)
+        ended = [attempt for case in self.cases if (attempt := _ended(case)) is not None]
+        rows.update(ended, _ATTEMPTED)
+        for case in self.cases:
+            if case.cost_nano_usd and case.settlement.attempt is not None:
+                self._lines.append(
+                    cost_line(
+                        case.call,
+                        case.settlement.attempt,
+                        CostLine.Kind.ATTEMPT,
+                        case.cost_nano_usd,
+                    )
+                )
+        rows.insert(self._lines)
+        self._docket.write()
+        for case in self.cases:
+            opened, parts = case.settlement.opened, case.settlement.outcome.parts
+            if opened.claim is not None:
+                replays.settle(opened.claim, call=case.call, parts=parts)
+            if opened.kept_request is not None:
+                payloads.keep(
+                    case.call, team=case.job.team, request=opened.kept_request, answer=parts
+                )
+            if not case.is_late:
+                telling.call_failed(case.call)
+            if case.ending is not None:
+                closing.give_back_and_tell(case.ending, case.excess_nanocredits)
+
+
+def unit_prices(opened: OpenCall, attempt: Attempt) -> UnitPrices:
+    """The unit prices, pinned when the call was admitted, of the deployment that was asked."""
+    return _of_attempt(opened, attempt).prices
+
+
+def cost_of(prices: UnitPrices, outcome: Outcome) -> int:
+    """What the provider charges for an outcome, in nano-USD."""
+    if not outcome.is_costed:
+        return 0
+    return costs.provider_cost_nano_usd(prices=prices, usage=outcome.usage)
+
+
+def end_attempt(attempt: Attempt, outcome: Outcome, *, at: Any) -> Attempt:
+    """The attempt's row as it ended."""
+    attempt.ended_at = at
+    attempt.provider_request_id = outcome.provider_request_id[:200]
+    attempt.failure, attempt.failure_status = outcome.failure, outcome.failure_status
+    attempt.failure_detail = outcome.failure_detail[:500]
+    return attempt
+
+
+def cost_line(call: Call, attempt: Attempt, kind: str, amount_nano_usd: int) -> CostLine:
+    return CostLine(
+        call=call,
+        attempt=attempt,
+        kind=kind,
+        amount_nano_usd=amount_nano_usd,
+        created_at=clock.now(),
+    )
+
+
+def tell_breaker(attempt: Attempt, outcome: Outcome, health: DeploymentHealth | None) -> None:
+    """Tell the deployment's breaker how it did."""
+    if outcome.is_fault:
+        breakers.failed(
+            deployment_id=attempt.deployment_id,
+            reason=outcome.failure,
+            pause_seconds=outcome.pause_seconds,
+        )
+    elif outcome.is_output_delivered:
+        breakers.answered(health)
+
+
+def _report(case: _Case) -> None:
+    """What is told once the settlement stands."""
+    opened, attempt, charge = case.settlement.opened, case.settlement.attempt, case.charge
+    if attempt is not None:
+        tell_breaker(attempt, case.settlement.outcome, _of_attempt(opened, attempt).health)
+    if charge is not None and charge.overrun_nanocredits:
+        alarms.sound(
+            kind="call.overrun",
+            subject=f"team {opened.job.team.slug}",
+            detail=f"call {case.call.pk}: {charge.overrun_nanocredits} nanocredits not taken"
+            f" ({charge.overrun_reason})",
+        )
+    charging.flag_thin_margin(case.call)
+
+
+def _ends_its_job(case: _Case) -> bool:
+    return case.job.is_single and case.job.is_open
+
+
+def _usage(case: _Case) -> Usage | None:
+    """What the team pays for; None when nothing was delivered."""
+    outcome = case.settlement.outcome
+    return outcome.usage if outcome.is_output_delivered else None
+
+
+def _full_cost(case: _Case) -> int:
+    """What the answer cost whoever asked for it: a cache hit is priced by that."""
+    return case.cost_nano_usd or case.call.saved_nano_usd
+
+
+def _ended(case: _Case) -> Attempt | None:
+    """The attempt to end: one that was recorded and never asked ends as it is."""
+    attempt, opened = case.settlement.attempt, case.settlement.opened
+    if attempt is not None:
+        return end_attempt(attempt, case.settlement.outcome, at=case.call.finished_at)
+    if opened.attempt is not None:
+        opened.attempt.ended_at = case.call.finished_at
+    return opened.attempt
+
+
+def _of_attempt(opened: OpenCall, attempt: Attempt) -> PricedDeployment:
+    return next(
+        priced
+        for priced in opened.resolved.eligible
+        if priced.deployment.pk == attempt.deployment_id
+    )
