@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN
 
 from django.db import transaction
 from django.db.models import Max
@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from billing import budgets, plans
 from billing.models import Budget
 from saas_litellm.base import clock
-from saas_litellm.base.money import NANO
+from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Refusal
 from saas_litellm.proxy_import.config import Config, Key, Model
 from saas_litellm.proxy_import.database import ApiKey, Books, Terms
@@ -292,25 +292,25 @@ class _Carrier:
     def _budget(
         self, owner: Organization | Team | OwnKey, team: Team | None, terms: Terms, about: str
     ) -> None:
-        if terms.max_budget_usd is None:
-            return
-        if terms.budget_duration not in _PERIODS or terms.max_budget_usd <= 0:
-            self.report.left_out.append(
-                f"{about}: a budget of {terms.max_budget_usd} USD a {terms.budget_duration or 'life'};"
-                " budgets are of a day, a week, a month or in all, and above zero"
-            )
+        usd = terms.max_budget_usd
+        if usd is None:
             return
         version = plans.version_for(team) if team else plans.ensure_preset("job_based")
-        credits_ = terms.max_budget_usd * Decimal(version.nanocredits_per_usd) / NANO
+        limit = 0
+        # The proxy keeps a float, which may be no number and larger than any wallet.
+        if usd.is_finite() and usd * version.nanocredits_per_usd <= MAX_AMOUNT:
+            limit = int((usd * version.nanocredits_per_usd).to_integral_value(ROUND_DOWN))
+        if terms.budget_duration not in _PERIODS or limit <= 0:
+            self.report.left_out.append(
+                f"{about}: a budget of {usd} USD a {terms.budget_duration or 'life'};"
+                " budgets are of a day, a week, a month or in all, above zero and within"
+                f" {from_nano(MAX_AMOUNT)} credits"
+            )
+            return
         period = _PERIODS[terms.budget_duration]
-        budgets.create(
-            owner=owner,
-            period=period,
-            limit_nanocredits=int((credits_ * NANO).to_integral_value(ROUND_DOWN)),
-            actor=self.actor,
-        )
+        budgets.create(owner=owner, period=period, limit_nanocredits=limit, actor=self.actor)
         self.report.changed.append(
-            f"{about}: {terms.max_budget_usd} USD of provider cost became {credits_.normalize():f}"
+            f"{about}: {usd} USD of provider cost became {from_nano(limit)}"
             f" credits a {period}: a budget bounds what is charged, by the calendar (UTC)"
         )
 

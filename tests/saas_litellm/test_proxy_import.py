@@ -293,6 +293,18 @@ def test_teams_limits_budgets_and_keys_become_ours(
     assert "2 rows of LiteLLM_UserTable" in left
 
 
+@pytest.mark.parametrize("budget", ["Infinity", "-Infinity", "NaN", "1e300", "1e-12"])
+def test_a_budget_that_is_no_amount_is_left_out(budget: str, proxy: str, written: Any) -> None:
+    with psycopg.connect(proxy) as made:
+        made.execute(
+            "UPDATE \"LiteLLM_TeamTable\" SET max_budget = %s WHERE team_id = 't1'", [budget]
+        )
+    report = carry(written(), "--database-url", proxy)
+    assert not Budget.objects.filter(team__slug="contracts").exists()
+    assert any("contracts: a budget of" in line for line in report["left_out"])
+    assert Budget.objects.filter(period="month").exists()
+
+
 def test_a_file_that_is_there_keeps_its_words_and_no_key_is_made(
     proxy: str, written: Any, tmp_path: Path
 ) -> None:
