@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -77,8 +77,8 @@ class Recording:
     admitted: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def add(self, part: Any) -> None:
-        self.parts.append(part)
+    def add(self, parts: Iterable[Any]) -> None:
+        self.parts.extend(parts)
         self._wake()
 
     def end(self) -> None:
@@ -90,13 +90,13 @@ class Recording:
         if self.readers == 0 and self.on_left is not None:
             self.on_left()
 
-    async def read(self) -> AsyncIterator[Any]:
-        """Every part, as it comes, to the end."""
+    async def read(self, most: int) -> AsyncIterator[list[Any]]:
+        """Every part to the end, so many at once as are there, and no more than ``most``."""
         place = 0
         while True:
-            while place < len(self.parts):
-                yield self.parts[place]
-                place += 1
+            while parts := self.parts[place : place + most]:
+                yield parts
+                place += len(parts)
             if self.is_done:
                 return
             await self._changed.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +19,7 @@ from django.db import OperationalError
 
 from jobs import calls, failures, lifecycle, observed, playback, routing, upstream
 from jobs.calls import OpenCall, Order, Outcome
-from jobs.gateway import Chunk, FailureKind, ProviderFailure
+from jobs.gateway import FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
 from jobs.routing import Candidate
 from jobs.runs import JOB_CANCELLED, Progress, Run
@@ -66,12 +66,6 @@ async def finished(run: Run) -> tuple[Sequence[Any], Call]:
     return delivered, call
 
 
-async def chunks(run: Run) -> AsyncIterator[Chunk]:
-    """The chunks of a stream as they arrive, to its end; look at ``run.refusal`` after."""
-    while (chunk := await run.chunks.get()) is not None:
-        yield chunk
-
-
 def stop_job(job_id: UUID) -> None:
     """Stop this process's running calls of a job at once; other processes find out by polling."""
     for run in list(_running.values()):
@@ -115,7 +109,7 @@ async def _drive(run: Run) -> None:
         run.settled.set_exception(error)
     finally:
         del _running[opened.call.pk]
-        await _end_of_chunks(run)
+        run.chunks.end()
         await playback.end(run, opened)
         await _correct_limits(run, opened, tokens)
 
@@ -224,7 +218,8 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
     elif progress.answer is not None:
         usage = progress.answer.usage
     elif progress.stream is not None and progress.is_output_delivered:
-        usage = await asyncio.to_thread(progress.stream.usage)
+        reported = progress.stream.reported_usage()
+        usage = reported or await asyncio.to_thread(progress.stream.usage)
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
     if recording is not None and attempt is not None:
@@ -261,12 +256,6 @@ async def _settle_surely(opened: OpenCall, attempt: Attempt | None, outcome: Out
                 raise
             await asyncio.sleep(pause)
     raise AssertionError("unreachable")
-
-
-async def _end_of_chunks(run: Run) -> None:
-    """Tell the reader that no more comes; with nobody reading there is nobody to tell."""
-    if run.order.is_stream and not run.is_reader_gone:
-        await run.chunks.put(None)
 
 
 def _watch() -> None:

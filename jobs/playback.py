@@ -10,7 +10,8 @@ from jobs import cache
 from jobs.cache import Recording
 from jobs.calls import OpenCall
 from jobs.gateway import Chunk, FailureKind, ProviderFailure
-from jobs.runs import CLIENT_GONE, Progress, Run, pass_on
+from jobs.pipe import Pipe
+from jobs.runs import CLIENT_GONE, WAITING_CHUNKS, Progress, Run, pass_on
 from jobs.usage import Usage
 from saas_litellm.base import clock
 
@@ -18,7 +19,7 @@ from saas_litellm.base import clock
 def begin(run: Run, recording: Recording) -> None:
     """Let a slow reader hold up nobody else who reads the same recording. Nobody has begun to
     read yet: that is for after the admission."""
-    run.chunks = asyncio.Queue()
+    run.chunks = Pipe()
     if not run.is_hit:
         recording.on_left = lambda: run.stop(CLIENT_GONE) if run.is_reader_gone else None
 
@@ -40,9 +41,9 @@ async def _deliver(run: Run, recording: Recording) -> None:
     """Deliver what a recording has and gets, until it ends."""
     progress = run.progress
     if run.order.is_stream:
-        async for choices in recording.read():
+        async for parts in recording.read(WAITING_CHUNKS):
             progress.first_token_at = progress.first_token_at or clock.now()
-            await pass_on(run, Chunk(choices, has_output=True))
+            await pass_on(run, [Chunk(choices, has_output=True) for choices in parts])
     await recording.ended()
 
 

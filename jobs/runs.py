@@ -11,12 +11,13 @@ from jobs import cache, failures, gateway
 from jobs.calls import OpenCall, Order
 from jobs.gateway import Answer, Chunk, Embedding, Media, ProviderFailure
 from jobs.models import Call
+from jobs.pipe import Pipe
 from jobs.refusals import JobClosed
 from saas_litellm.base.limiter import Admission
 from saas_litellm.base.refusals import Refusal
 
 # Chunks a slow reader may fall behind before the provider is no longer read.
-QUEUE_CHUNKS = 256
+WAITING_CHUNKS = 256
 CLIENT_GONE = "client_gone"
 JOB_CANCELLED = "job_cancelled"
 
@@ -50,11 +51,11 @@ class Run:
     admit: Callable[[], Awaitable[OpenCall]]
     progress: Progress = field(default_factory=Progress)
     opened: OpenCall | None = None
-    # Set once the call is admitted or refused; chunks follow, then None.
+    # Set once the call is admitted or refused; chunks follow, then their end.
     admitted: asyncio.Future[OpenCall] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    chunks: asyncio.Queue[Chunk | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_CHUNKS))
+    chunks: Pipe = field(default_factory=lambda: Pipe(WAITING_CHUNKS))
     settled: asyncio.Future[Call] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -101,16 +102,17 @@ class Run:
         return None
 
 
-async def pass_on(run: Run, chunk: Chunk) -> None:
-    """Hand a chunk to the reader, and to whoever keeps or shares the answer."""
+async def pass_on(run: Run, chunks: Sequence[Chunk]) -> None:
+    """Hand chunks to the reader, and to whoever keeps or shares the answer."""
     opened = run.opened
     if opened is not None and opened.is_answer_kept:
-        run.progress.sent.append(chunk.choices)
+        run.progress.sent += [chunk.choices for chunk in chunks]
     if opened is not None and opened.recording is not None and not run.is_hit:
-        opened.recording.add(chunk.choices)
-        opened.recording.is_output = opened.recording.is_output or chunk.has_output
+        recording = opened.recording
+        recording.add(chunk.choices for chunk in chunks)
+        recording.is_output = recording.is_output or any(chunk.has_output for chunk in chunks)
     if not run.is_reader_gone:
-        await run.chunks.put(chunk)
+        await run.chunks.put(chunks)
 
 
 def finish_reason(choices: Iterable[Mapping[str, Any]]) -> str:

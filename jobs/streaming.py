@@ -40,19 +40,15 @@ async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttp
     Waits for the provider's first chunk for a while, so that a refusal is a real HTTP status:
     raises that Refusal.
     """
-    first: asyncio.Future[Chunk | None] | None = None
     try:
         opened = await asyncio.shield(run.admitted)
-        # Not before: a run that is recorded gets another queue when it is admitted.
-        first = asyncio.ensure_future(run.chunks.get())
-        await asyncio.wait([first], timeout=settings.FIRST_CHUNK_SECONDS)
-        if first.done() and first.result() is None:
+        # Not before: a run that is recorded gets another pipe when it is admitted.
+        first = await run.chunks.get(settings.FIRST_CHUNK_SECONDS)
+        if first is None:
             await asyncio.shield(run.settled)
             if run.refusal is not None:
                 raise run.refusal
     except BaseException:
-        if first is not None:
-            first.cancel()
         if not run.settled.done():
             run.stop(CLIENT_GONE)
         raise
@@ -79,30 +75,22 @@ def _response(frames: AsyncIterator[bytes]) -> StreamingHttpResponse:
     return response
 
 
-async def _frames(
-    run: Run, pending: asyncio.Future[Chunk | None], wire: Wire
-) -> AsyncIterator[bytes]:
+async def _frames(run: Run, chunks: list[Chunk] | None, wire: Wire) -> AsyncIterator[bytes]:
+    """What waits together leaves together; ``chunks`` are the first."""
     is_over = False
     try:
         if opening := wire.opening():
             yield opening
-        while True:
-            # asyncio.wait leaves the pending read alone when the silence is broken by a comment.
-            await asyncio.wait([pending], timeout=settings.KEEP_ALIVE_SECONDS)
-            if not pending.done():
-                yield KEEP_ALIVE
-                continue
-            chunk = pending.result()
-            if chunk is None:
-                break
-            pending = asyncio.ensure_future(run.chunks.get())
-            if written := wire.chunk(chunk.choices):
+        while chunks is not None:
+            if written := b"".join([wire.chunk(chunk.choices) for chunk in chunks]):
                 yield written
+            chunks = await run.chunks.get(settings.KEEP_ALIVE_SECONDS)
+            if chunks == []:
+                yield KEEP_ALIVE
         is_over = True
         call = await asyncio.shield(run.settled)
         yield wire.closing(call) if run.refusal is None else wire.error(run.refusal)
     finally:
-        pending.cancel()
         if not is_over:
             run.stop(CLIENT_GONE)
 

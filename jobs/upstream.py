@@ -75,7 +75,8 @@ async def _read_whole(
 async def _read_stream(
     run: Run, target: gateway.Target, opened: OpenCall, on_output: Callable[[], None]
 ) -> None:
-    """Pass chunks on, from the first with output: until then another deployment may answer."""
+    """Pass chunks on as they come together, from the first with output: until then another
+    deployment may answer."""
     progress = run.progress
     stream = await gateway.open_stream(
         target=target, messages=run.order.messages, params=opened.params
@@ -83,20 +84,20 @@ async def _read_stream(
     progress.stream = stream
     opening: list[Chunk] = []
     try:
-        async for chunk in stream:
-            progress.finish_reason = finish_reason(chunk.choices) or progress.finish_reason
-            if not progress.is_output_delivered and not chunk.has_output:
-                opening.append(chunk)
+        async for chunks in stream:
+            for chunk in chunks:
+                progress.finish_reason = finish_reason(chunk.choices) or progress.finish_reason
+            if progress.is_output_delivered:
+                await pass_on(run, chunks)
                 continue
-            if not progress.is_output_delivered:
+            opening += chunks
+            if any(chunk.has_output for chunk in chunks):
                 progress.is_output_delivered = True
                 progress.first_token_at = clock.now()
                 on_output()
-                for held_back in opening:
-                    await pass_on(run, held_back)
-            await pass_on(run, chunk)
-        if not progress.is_output_delivered:
-            for held_back in opening:
-                await pass_on(run, held_back)
+                await pass_on(run, opening)
+                opening = []
+        if opening:
+            await pass_on(run, opening)
     finally:
         await stream.aclose()

@@ -4,9 +4,10 @@ Dataclasses go in and out, litellm's exceptions become ProviderFailure, and noth
 model or a provider leaves. litellm is imported on first use: it takes seconds.
 """
 
-from jobs.gateway.boot import shut_down, warm_up
-from jobs.gateway.exchange import Stream, complete, count_usage, embed, open_stream
+from jobs.gateway.boot import warm_up
+from jobs.gateway.exchange import complete, embed, open_stream, shut_down
 from jobs.gateway.media import MAKERS
+from jobs.gateway.streams import Stream, count_usage
 from jobs.gateway.types import (
     Answer,
     Chunk,

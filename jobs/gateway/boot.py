@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from typing import Any
@@ -25,7 +26,12 @@ def litellm() -> Any:
     return _library
 
 
-async def shut_down() -> None:
+async def ready() -> Any:
+    """The library; only where it is not imported yet, a thread does it meanwhile."""
+    return _library if _library is not None else await asyncio.to_thread(litellm)
+
+
+async def close() -> None:
     """Close litellm's HTTP clients, if it was ever used."""
     if _library is not None:
         await _library.close_litellm_async_clients()

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from jobs.gateway.exchange import asked
+from jobs.gateway.library import asked
 from jobs.gateway.types import FailureKind, Media, ProviderFailure, Target
 from jobs.usage import Usage
 

@@ -67,8 +67,13 @@ def failure(error: Exception, *, secret: str | None) -> ProviderFailure:
         status=status,
         retry_after_seconds=_retry_after(error),
         param=parameter[1] if parameter else None,
-        detail=_scrubbed(f"{type(error).__name__}: {text}", secret),
+        detail=told(error, secret=secret),
     )
+
+
+def told(error: Exception, *, secret: str | None) -> str:
+    """An error in words for operators, with no key in them."""
+    return _scrubbed(f"{type(error).__name__}: {error}", secret)
 
 
 def _kind(error: Exception, status: int | None) -> FailureKind:

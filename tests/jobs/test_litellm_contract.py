@@ -118,7 +118,7 @@ async def test_anthropics_prompt_tokens_include_what_the_cache_read_and_wrote(
     )
     answer = await gateway.complete(target=target, messages=ASK, params={"max_tokens": 9})
     stream = await gateway.open_stream(target=target, messages=ASK, params={"max_tokens": 9})
-    assert [chunk async for chunk in stream]
+    assert [chunk async for chunks in stream for chunk in chunks]
     for found in (answer.usage, stream.usage()):
         counted = (found.prompt_tokens, found.cached_tokens, found.cache_write_tokens)
         assert (*counted, found.completion_tokens, found.source) == (80, 30, 40, 5, "provider")
@@ -161,11 +161,11 @@ async def test_a_stream_that_ends_early_without_an_error_is_told_from_a_whole_on
     target = Target(model=model, api_key="x", api_base=base)
     cut = await gateway.open_stream(target=target, messages=ASK, params={"max_tokens": 9})
     with pytest.raises(ProviderFailure) as failed:
-        assert [chunk async for chunk in cut]
+        assert [chunk async for chunks in cut for chunk in chunks]
     assert failed.value.kind == FailureKind.CONNECTION
     assert cut.usage().source == "estimate"
     stream = await gateway.open_stream(target=target, messages=ASK, params={"max_tokens": 9})
-    assert [chunk async for chunk in stream]
+    assert [chunk async for chunks in stream for chunk in chunks]
     assert stream.usage().source == "provider"
 
 

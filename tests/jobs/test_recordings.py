@@ -73,7 +73,7 @@ async def test_a_recorded_stream_leaves_whole_and_neutral(
         stream = await gateway.open_stream(
             target=target, messages=[{"role": "user", "content": "hi"}], params=params
         )
-        chunks = [chunk async for chunk in stream]
+        chunks = [chunk async for chunks in stream for chunk in chunks]
         usage = stream.usage()
     assert ((usage.prompt_tokens, usage.completion_tokens), usage.source) == (tokens, "provider")
     text = json.dumps([chunk.choices for chunk in chunks])

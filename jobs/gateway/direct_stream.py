@@ -1,0 +1,186 @@
+"""A stream of OpenAI's own format, read as it arrives: each batch is what came in one piece."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from jobs.gateway import boot, direct, neutral
+from jobs.gateway.frames import Frames
+from jobs.gateway.retelling import failure_of
+from jobs.gateway.streams import Stream
+from jobs.gateway.types import Chunk, FailureKind, ProviderFailure, Target, has_output
+from jobs.usage import Usage
+
+_DONE = b"[DONE]"
+# How long a provider may take to end a response whose last word it has said: the connection can
+# be used again only then.
+_ENDING_SECONDS = 1.0
+_ending: set[asyncio.Task[None]] = set()
+
+
+class DirectStream(Stream):
+    """What litellm's wrapper would give, by the same rules, but for what it loses: a refusal, and
+    of several choices the first frame and the finish reason of all but the first."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        target: Target,
+        messages: list[dict[str, Any]],
+        params: Mapping[str, Any],
+    ) -> None:
+        super().__init__(target=target, messages=messages, tools=params.get("tools"))
+        self._response = response
+        self._params = params
+        self._frames = Frames()
+        self._is_done = False
+        # Places of choices that have had their first frame, and their last.
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: Mapping[str, Any] | None = None
+        self._last_text = ""
+        self._repeats = 1
+
+    async def __aiter__(self) -> AsyncIterator[list[Chunk]]:
+        while not self._is_done:
+            block = await self._block()
+            try:
+                events = self._frames.feed(block) if block else self._frames.end()
+            except ValueError as error:
+                raise ProviderFailure(FailureKind.GARBLED, detail=str(error)) from error
+            chunks: list[Chunk] = []
+            odd = self._read(events, chunks)
+            if chunks:
+                yield chunks
+            if odd is not None and block:
+                raise await self._failure(odd)
+            if not block:
+                break
+        if not self._finished:
+            raise ProviderFailure(FailureKind.CONNECTION, detail="the stream ended before its end")
+
+    def reported_usage(self) -> Usage | None:
+        return self._begun_usage() if self._finished else None
+
+    def _begun_usage(self) -> Usage | None:
+        try:
+            return direct.usage_of(self._usage)
+        except (ValueError, TypeError):
+            return None
+
+    async def aclose(self) -> None:
+        response = self._response
+        if self._is_done and not response.content.at_eof():
+            task = asyncio.create_task(_end(response), name="end-of-stream")
+            _ending.add(task)
+            task.add_done_callback(_ending.discard)
+        else:
+            response.close()
+
+    async def _block(self) -> bytes:
+        """What has arrived, b"" at the end; a connection lost after the last word is an end."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            if self._finished:
+                return b""
+            raise direct.lost(error, self._target) from error
+
+    def _read(self, events: list[bytes], chunks: list[Chunk]) -> bytes | None:
+        """Add the chunks of these events; returns the first that is not as OpenAI sends it."""
+        for event in events:
+            if event.startswith(_DONE):
+                self._is_done = True
+                return None
+            try:
+                self._add(orjson.loads(event), chunks)
+            except (ValueError, TypeError, AttributeError, KeyError):
+                return event
+        return None
+
+    def _add(self, frame: Any, chunks: list[Chunk]) -> None:
+        """Raises ValueError, or what reading nonsense raises."""
+        if frame.get("error"):
+            raise ValueError("an error")
+        if not self.provider_request_id and (given := frame.get("id")):
+            self.provider_request_id = str(given)
+        if usage := frame.get("usage"):
+            self._usage = dict(usage)
+        choices: list[dict[str, Any]] = []
+        last: list[dict[str, Any]] = []
+        is_output = False
+        for choice in frame.get("choices") or ():
+            place = choice.get("index") or 0
+            delta = self._delta(choice.get("delta"), place)
+            if delta:
+                is_output = is_output or has_output(delta)
+                self._text.append(
+                    delta.get("content") or "" if len(delta) == 1 else neutral.text(delta)
+                )
+                choices.append(
+                    {
+                        "index": place,
+                        "delta": delta,
+                        "finish_reason": None,
+                        **neutral.beside(choice),
+                    }
+                )
+            reason = choice.get("finish_reason")
+            if reason and place not in self._finished:
+                if reason == "error":
+                    raise ValueError("an error")
+                self._finished.add(place)
+                last.append(
+                    {"index": place, "delta": {}, "finish_reason": direct.finish_reason(reason)}
+                )
+        if choices:
+            self._watch(choices[0]["delta"])
+            chunks.append(Chunk(choices, is_output))
+        if last:
+            chunks.append(Chunk(last, has_output=False))
+
+    def _delta(self, given: Any, place: int) -> dict[str, Any]:
+        """Empty for what says nothing. A choice has its role in its first frame and nowhere else."""
+        delta = neutral.delta(given) if given else {}
+        role = delta.pop("role", None)
+        for index, call in enumerate(delta.get("tool_calls", ())):
+            call.setdefault("index", index)
+        is_said = has_output(delta) or "reasoning_content" in delta
+        if place not in self._begun and (is_said or role):
+            self._begun.add(place)
+            return {"role": "assistant", **delta}
+        return delta if is_said else {}
+
+    def _watch(self, delta: Mapping[str, Any]) -> None:
+        """Raises ValueError for a model that says the same for ever, as litellm has it."""
+        text = delta.get("content") or ""
+        self._repeats = self._repeats + 1 if len(text) > 2 and text == self._last_text else 1
+        self._last_text = text
+        if self._repeats >= boot.litellm().REPEATED_STREAMING_CHUNK_LIMIT:
+            raise ValueError("repeating itself")
+
+    async def _failure(self, event: bytes) -> ProviderFailure:
+        if self._repeats >= boot.litellm().REPEATED_STREAMING_CHUNK_LIMIT:
+            return ProviderFailure(FailureKind.SERVER_ERROR, detail="the model repeats itself")
+        return await failure_of(
+            target=self._target,
+            messages=self._messages,
+            params={**self._params, "stream": True},
+            event=event,
+        )
+
+
+async def _end(response: aiohttp.ClientResponse) -> None:
+    """Read to the end, so that the connection is free for the next; else close it."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_ENDING_SECONDS):
+            while await response.content.readany():
+                pass
+    response.close()
