@@ -1,7 +1,6 @@
 """The ASGI application: what is common to all requests lies here, outside Django's handler.
 
-API paths run through a short middleware chain, and LLM-call paths without the thread that
-Django's handler would keep for each open request.
+API paths have a handler of their own (`api_handler`), pages Django's.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
-from django.core.handlers.exception import convert_exception_to_response
-from django.utils.module_loading import import_string
 
 django.setup(set_prefix=False)
 # Warnings of Python's are log lines too.
@@ -31,6 +28,7 @@ from jobs import gateway, metering
 from jobs.following import socket as following_socket
 from jobs.following.feed import feed as following
 from saas_litellm import checks, secret_paths, worker
+from saas_litellm.api_handler import ApiHandler, Receive, Scope, Send
 from saas_litellm.base import http
 from saas_litellm.base.refusals import PayloadTooLarge
 from saas_litellm.base.telemetry import tracing
@@ -38,29 +36,8 @@ from saas_litellm.errors import API_PREFIXES
 from saas_litellm.live.socket import PATH as LIVE_PATH
 from saas_litellm.live.socket import LiveSocket
 from saas_litellm.observing import requests
-from saas_litellm.observing.requests import Receive, Scope, Send
 
 logger = logging.getLogger("saas_litellm")
-
-
-class ApiHandler(ASGIHandler):
-    """Django's handler with API_MIDDLEWARE alone.
-
-    No endpoint behind it hops threads but through the bounded pool, so a request needs no thread
-    of its own: with Django's default 200 open streams keep 200 threads.
-    """
-
-    def load_middleware(self, is_async: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
-        super().load_middleware(is_async=is_async)
-        chain: Any = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
-        for path in reversed(settings.API_MIDDLEWARE):
-            chain = convert_exception_to_response(import_string(path)(chain))
-        self._middleware_chain = chain
-        self._view_middleware: list[Any] = []
-        self._template_response_middleware: list[Any] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, receive, send)
 
 
 class Application:

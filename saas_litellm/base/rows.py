@@ -20,8 +20,10 @@ def insert(rows: Sequence[Model]) -> None:
     """INSERT rows of one model; a key that the database makes is not read back."""
     if not rows:
         return
-    fields, sql = _insertion(type(rows[0]))
-    _run(sql, [_values(row, fields, is_new=True) for row in rows])
+    fields, sql, marks = _insertion(type(rows[0]))
+    values = [value for row in rows for value in _values(row, fields, is_new=True)]
+    with connection.cursor() as cursor:
+        cursor.execute(sql + ", ".join([marks] * len(rows)), values)
 
 
 def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
@@ -29,21 +31,27 @@ def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
     if not rows:
         return
     fields, sql = _change(type(rows[0]), columns)
-    if _run(sql, [_values(row, fields) for row in rows]) != len(rows):
-        raise RuntimeError(f"a {type(rows[0]).__name__} is not there any more")
+    values = [_values(row, fields) for row in rows]
+    with connection.cursor() as cursor:
+        if len(values) == 1:
+            cursor.execute(sql, values[0])
+        else:
+            cursor.executemany(sql, values)
+        if cursor.rowcount != len(rows):
+            raise RuntimeError(f"a {type(rows[0]).__name__} is not there any more")
 
 
 @lru_cache(maxsize=64)
-def _insertion(model: type[Model]) -> tuple[tuple[Field[Any, Any], ...], str]:
+def _insertion(model: type[Model]) -> tuple[tuple[Field[Any, Any], ...], str, str]:
     fields = tuple(
         field
         for field in model._meta.concrete_fields
         if not (field.primary_key and field.get_internal_type() == "BigAutoField")
     )
     names = ", ".join(str(field.column) for field in fields)
-    marks = ", ".join(["%s"] * len(fields))
+    marks = f"({', '.join(['%s'] * len(fields))})"
     table = model._meta.db_table
-    return fields, f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of models' own
+    return fields, f"INSERT INTO {table} ({names}) VALUES ", marks  # noqa: S608 - no name is given
 
 
 @lru_cache(maxsize=64)
@@ -64,12 +72,3 @@ def _values(row: Model, fields: tuple[Field[Any, Any], ...], *, is_new: bool = F
             field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields
         ]
     return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-
-
-def _run(sql: str, values: list[list[Any]]) -> int:
-    with connection.cursor() as cursor:
-        if len(values) == 1:
-            cursor.execute(sql, values[0])
-        else:
-            cursor.executemany(sql, values)
-        return int(cursor.rowcount)

@@ -6,11 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from saas_litellm.api_handler import Receive, Scope, Send
 from saas_litellm.base.telemetry import metrics, tracing
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # A path may hold anything, a label only what is known.
