@@ -95,8 +95,7 @@ async def _send(response: Answer, send: Send) -> None:
     if isinstance(response, HttpResponse):
         await send({"type": "http.response.body", "body": response.content})
         return
-    parts: AsyncGenerator[bytes]
-    async with aclosing(aiter(response)) as parts:  # type: ignore[arg-type]
+    async with aclosing(cast(AsyncGenerator[bytes], aiter(response))) as parts:
         async for part in parts:
             await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body"})
