@@ -223,8 +223,7 @@ class _Desk:
             call.hold = call.hold
         rows.insert(calls)
         attempts = [opened.attempt for opened in self._opened if opened.attempt is not None]
-        if attempts:
-            Attempt.objects.bulk_create(attempts)
+        rows.insert(attempts, known_by="call_id")
 
 
 def _has_pool(job: Job) -> bool:

@@ -7,7 +7,7 @@ decided about a call is decided under its job's lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -122,13 +122,10 @@ class _Clerk:
 
     def serve(self) -> list[Call]:
         self._docket = Docket.open(one.opened.call.job_id for one in self._settlements)
-        stored = {
-            call.pk: call
-            for call in Call.objects.filter(
-                pk__in=[one.opened.call.pk for one in self._settlements]
-            )
-        }
-        settled = [self._taken_up(one, stored[one.opened.call.pk]) for one in self._settlements]
+        found = Call.objects.filter(pk__in=[one.opened.call.pk for one in self._settlements])
+        running = found.filter(status__in=Call.RUNNING).order_by()
+        booked = dict(running.values_list("pk", "provider_cost_nano_usd"))
+        settled = [self._taken_up(one, booked) for one in self._settlements]
         # The counts of tiers are rows of their own, taken in one order everywhere.
         counted: set[UUID] = set()
         for case in sorted(self.cases, key=lambda case: charging.turn(case.call)):
@@ -144,18 +141,26 @@ class _Clerk:
         self._write()
         return settled
 
-    def _taken_up(self, one: Settlement, stored: Call) -> Call:
-        """The row, related to what is in memory already; a case if it has not ended yet."""
-        call, job = stored, self._docket.jobs[stored.job_id]
+    def _taken_up(self, one: Settlement, booked: Mapping[UUID, int]) -> Call:
+        """The row, and a case if it has not ended yet. Of a running call, ``booked`` has all that
+        changes between its hold and its end: the cost of attempts that failed."""
+        call = one.opened.call
+        is_running = call.pk in booked
+        if is_running:
+            call.provider_cost_nano_usd = booked[call.pk]
+        else:
+            call = Call.objects.get(pk=call.pk)
+        job = self._docket.jobs[call.job_id]
         job.team = one.opened.job.team
         call.job, call.team, call.alias = job, job.team, one.opened.alias
-        if call.status not in {*Call.RUNNING, Call.Status.ABANDONED}:
+        is_late = call.status == Call.Status.ABANDONED
+        if not is_running and not is_late:
             return call
         case = _Case(
             settlement=one,
             call=call,
             job=job,
-            is_late=call.status == Call.Status.ABANDONED,
+            is_late=is_late and not is_running,
             booked_nano_usd=call.provider_cost_nano_usd,
         )
         outcome = one.outcome
@@ -305,10 +310,15 @@ def cost_of(prices: UnitPrices, outcome: Outcome) -> int:
 def end_attempt(attempt: Attempt, outcome: Outcome, *, at: Any) -> Attempt:
     """The attempt's row as it ended."""
     attempt.ended_at = at
-    attempt.provider_request_id = outcome.provider_request_id[:200]
+    attempt.provider_request_id = _storable(outcome.provider_request_id)[:200]
     attempt.failure, attempt.failure_status = outcome.failure, outcome.failure_status
-    attempt.failure_detail = outcome.failure_detail[:500]
+    attempt.failure_detail = _storable(outcome.failure_detail)[:500]
     return attempt
+
+
+def _storable(text: str) -> str:
+    """Providers may send what no database column takes."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def cost_line(call: Call, attempt: Attempt, kind: str, amount_nano_usd: int) -> CostLine:

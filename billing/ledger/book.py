@@ -22,7 +22,7 @@ from django.db.models import F
 from billing.ledger import wallet
 from billing.models import Account, BudgetPeriod, Entry, Grant, Hold
 from billing.refusals import BudgetExceeded, InsufficientCredits
-from saas_litellm.base import clock
+from saas_litellm.base import clock, rows
 from saas_litellm.base.money import NANO, divide_half_even
 
 
@@ -83,8 +83,8 @@ class Book:
         """Lock the pools, the budget periods, theirs too, and then the accounts, each by id."""
         book = cls()
         if pools := set(pool_ids):
-            rows = Hold.objects.filter(pk__in=pools, state=Hold.State.OPEN)
-            book._pools = {row.pk: row for row in rows.order_by("pk").select_for_update()}
+            owned = Hold.objects.filter(pk__in=pools, state=Hold.State.OPEN)
+            book._pools = {row.pk: row for row in owned.order_by("pk").select_for_update()}
         periods = set(period_ids)
         for pool in book._pools.values():
             periods.update(pool.budget_period_ids)
@@ -93,8 +93,8 @@ class Book:
             found = found.order_by("pk").select_for_update(of=("self",))
             book._periods = {row.pk: row for row in found}
         if accounts := set(account_ids):
-            owned = Account.objects.filter(pk__in=accounts).order_by("pk").select_for_update()
-            book._accounts = {row.pk: row for row in owned}
+            wallets = Account.objects.filter(pk__in=accounts).order_by("pk")
+            book._accounts = {row.pk: row for row in wallets.select_for_update()}
         return book
 
     @contextmanager
@@ -222,8 +222,8 @@ class Book:
         """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
         now = clock.now()
         for state, ids in self._closed.items():
-            rows = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
-            if ids and rows.update(state=state, closed_at=now) != len(ids):
+            still_open = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
+            if ids and still_open.update(state=state, closed_at=now) != len(ids):
                 raise HoldAlreadyClosed
         sums: dict[tuple[type, int], dict[str, int]] = {}
         for row, column, by in self._moves:
@@ -236,8 +236,11 @@ class Book:
                 pools.update(amount_nanocredits=F("amount_nanocredits") + sum(moved.values()))
         # A pool before the holds that draw on it.
         for are_drawn in (False, True):
-            if new := [held for held in self._holds if (held.pool is not None) == are_drawn]:
-                Hold.objects.bulk_create(new)
+            new = [held for held in self._holds if (held.pool is not None) == are_drawn]
+            for held in new:
+                # A pool that was saved after it was assigned.
+                held.pool = held.pool
+            rows.insert(new, known_by="reference")
         _move_periods([(pk, moved) for (model, pk), moved in sums.items() if model is BudgetPeriod])
         wallet.move_all(
             {
@@ -246,11 +249,9 @@ class Book:
                 if model is Account
             }
         )
-        if self._entries:
-            Entry.objects.bulk_create(self._entries)
-            given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
-            for entry in given:
-                Grant.objects.create(entry=entry, kind=Grant.Kind.ADJUSTMENT)
+        rows.insert(self._entries, known_by="reference")
+        given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
+        rows.insert([Grant(entry=entry, kind=Grant.Kind.ADJUSTMENT) for entry in given])
 
     def _require(self, account_id: int, ids: Sequence[int], *, fresh: int, drawn: int) -> None:
         for pk in ids:
