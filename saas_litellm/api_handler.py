@@ -19,9 +19,10 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.urls import set_script_prefix
+from django.urls import ResolverMatch, set_script_prefix
 from django.utils.module_loading import import_string
 
+_MOST_FIXED = 256
 Answer = HttpResponse | StreamingHttpResponse
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -39,6 +40,17 @@ class ApiHandler(ASGIHandler):
         self._middleware_chain = chain
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
+        self._fixed: dict[str, ResolverMatch] = {}
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Addresses without a variable part are few, and each is looked for once."""
+        found = self._fixed.get(request.path_info)
+        if found is None:
+            found = super().resolve_request(request)
+            if not found.kwargs and len(self._fixed) < _MOST_FIXED:
+                self._fixed[request.path_info] = found
+        request.resolver_match = found
+        return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

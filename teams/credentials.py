@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from saas_litellm.base import audit, destinations, encryption
@@ -140,7 +142,13 @@ def check_settings(extra: Mapping[str, Any]) -> None:
 
 def reveal(credential: ProviderCredential) -> str:
     """The provider key in clear, for the call about to be placed. Raises Undecryptable."""
-    return encryption.decrypt(credential.secret_ciphertext)
+    return _opened(credential.secret_ciphertext, tuple(settings.ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=256)
+def _opened(ciphertext: str, _: tuple[str, ...]) -> str:
+    """Kept: each call needs its provider's key, and the keys that open it are in memory too."""
+    return encryption.decrypt(ciphertext)
 
 
 def _opens_to(credential: ProviderCredential, api_key: str) -> bool:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import transaction
@@ -92,15 +93,7 @@ class UnitPrices:
         return rates
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "base": _present(self.base),
-            "tiers": [
-                {"above_tokens": tier.above_tokens, "rates": _present(tier.rates)}
-                for tier in sorted(self.tiers, key=lambda tier: tier.above_tokens)
-            ],
-            "per_request": self.per_request,
-            **({} if self.per_unit is None else {"per_unit": self.per_unit}),
-        }
+        return dict(_as_json(self))
 
     @classmethod
     def from_json(cls, stored: Any) -> UnitPrices:
@@ -124,6 +117,20 @@ class UnitPrices:
     def fingerprint(self) -> str:
         canonical = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _as_json(sheet: UnitPrices) -> dict[str, Any]:
+    """Kept: every call writes its sheet down, and sheets are few."""
+    return {
+        "base": _present(sheet.base),
+        "tiers": [
+            {"above_tokens": tier.above_tokens, "rates": _present(tier.rates)}
+            for tier in sorted(sheet.tiers, key=lambda tier: tier.above_tokens)
+        ],
+        "per_request": sheet.per_request,
+        **({} if sheet.per_unit is None else {"per_unit": sheet.per_unit}),
+    }
 
 
 def publish(
