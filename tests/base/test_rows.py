@@ -1,0 +1,151 @@
+"""Many rows in one statement, with every kind of value as it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import DataError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from billing import ledger
+from billing.models import Hold
+from jobs.models import Job
+from saas_litellm.base import rows
+from saas_litellm.base.models import Event, IdempotencyRecord
+from saas_litellm.base.money import MAX_AMOUNT
+from tests import factories, work
+
+pytestmark = pytest.mark.django_db
+MOMENT = datetime(2026, 3, 10, 12, 30, 15, 123456, tzinfo=UTC)
+TEXT = "quotes ' \" \\, a %s, a %(name)s, a\nline and 日本 🎉"
+on_postgresql = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite has neither lengths nor one statement for all"
+)
+
+
+def event(**more: Any) -> Event:
+    return Event(type="t", object_id="o", created_at=MOMENT, data="{}", **more)
+
+
+def record(scope: str) -> IdempotencyRecord:
+    return IdempotencyRecord(scope=scope, fingerprint="f", created_at=MOMENT, expires_at=MOMENT)
+
+
+def holds(count: int) -> list[Hold]:
+    account = ledger.account_of(factories.team())
+    return [
+        Hold(
+            account=account,
+            amount_nanocredits=MAX_AMOUNT - number,
+            budget_period_ids=[number, 2**53 + 1],
+            reference=f"{TEXT} {number}"[:100],
+            created_at=MOMENT,
+        )
+        for number in range(count)
+    ]
+
+
+def test_rows_come_back_as_they_went_in_and_know_their_keys() -> None:
+    made = holds(3)
+    rows.insert(made, known_by="reference")
+    for one in made:
+        stored = Hold.objects.get(pk=one.pk)
+        assert not one._state.adding
+        for field in Hold._meta.concrete_fields:
+            assert getattr(stored, field.attname) == getattr(one, field.attname), field
+
+
+def test_keys_that_are_no_numbers_and_related_rows_are_read_back_by_them() -> None:
+    job = work.job(factories.team())
+    made = [event(key=TEXT[:90]), event(key="b", team_id=3)]
+    rows.insert(made, known_by="key")
+    assert {one.pk for one in made} == set(Event.objects.values_list("pk", flat=True))
+    again = Job(
+        **{
+            field.attname: getattr(job, field.attname)
+            for field in Job._meta.concrete_fields
+            if field.attname != "id"
+        }
+    )
+    again.metadata = {"deep": [{"text": TEXT, "none": None, "float": 0.1, "big": 2**60}]}
+    rows.insert([again])
+    assert Job.objects.get(pk=again.pk).metadata == again.metadata
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200),
+    number=st.none() | st.integers(-(2**63), 2**63 - 1),
+    seconds=st.floats(0, 4e9),
+)
+def test_any_value_is_written_and_changed_as_it_is(
+    db: None, text: str, number: int | None, seconds: float
+) -> None:
+    key, moment = uuid4().hex, datetime.fromtimestamp(seconds, UTC)
+    made, kept = event(key=key, team_id=number), record(key)
+    rows.insert([made], known_by="key")
+    rows.insert([kept], known_by="scope")
+    kept.ciphertext, kept.is_done, kept.expires_at = text, True, moment
+    rows.update([kept], ("ciphertext", "is_done", "expires_at"))
+    stored = IdempotencyRecord.objects.get(scope=key)
+    assert (stored.ciphertext, stored.is_done, stored.expires_at) == (text, True, moment)
+    assert Event.objects.get(key=key).team_id == number
+
+
+def test_an_update_writes_the_columns_it_is_told_to_and_no_other_row() -> None:
+    made = [record(name) for name in "abc"]
+    rows.insert(made, known_by="scope")
+    for one in made[:2]:
+        one.ciphertext, one.reference = f"new {one.scope}", "not written"
+    rows.update(made[:2], ("ciphertext",))
+    told = IdempotencyRecord.objects.order_by("scope").values_list("ciphertext", "reference")
+    assert list(told) == [("new a", ""), ("new b", ""), ("", "")]
+
+
+def test_a_row_that_is_gone_is_not_passed_over() -> None:
+    made = [record(name) for name in "ab"]
+    rows.insert(made, known_by="scope")
+    IdempotencyRecord.objects.filter(scope="a").delete()
+    with pytest.raises(RuntimeError, match="IdempotencyRecord"), transaction.atomic():
+        rows.update(made, ("ciphertext",))
+
+
+def test_constraints_hold_and_then_none_of_the_rows_is_there() -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rows.insert([event(key="a"), event(key="b"), event(key="a")], known_by="key")
+    assert not Event.objects.exists()
+
+
+@on_postgresql
+def test_a_text_too_long_for_its_column_is_refused_not_cut() -> None:
+    with pytest.raises(DataError), transaction.atomic():
+        rows.insert([event(key="k" * 101)], known_by="key")
+    kept = record("k")
+    rows.insert([kept], known_by="scope")
+    kept.reference = "r" * 61
+    with pytest.raises(DataError), transaction.atomic():
+        rows.update([kept], ("reference",))
+
+
+def test_nothing_takes_no_statement() -> None:
+    with CaptureQueriesContext(connection) as asked:
+        rows.insert([])
+        rows.update([], ("data",))
+    assert len(asked) == 0
+
+
+@on_postgresql
+@pytest.mark.parametrize("count", [1, 8])
+def test_so_many_rows_take_one_statement(count: int) -> None:
+    made = holds(count)
+    with CaptureQueriesContext(connection) as asked:
+        rows.insert(made, known_by="reference")
+        rows.update(made, ("state", "closed_at"))
+    assert len(asked) == 2
