@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from jobs.opening import open_all
 from jobs.refusals import QuoteUsed
 from jobs.settling import settle_all
 from saas_litellm import verification
-from saas_litellm.base import clock
+from saas_litellm.base import clock, standing
 from saas_litellm.base.idempotency import Claim, InProgress
 from saas_litellm.base.models import IdempotencyRecord
 from saas_litellm.base.money import NANO
@@ -469,3 +470,25 @@ def _one_batch(teams: list[Team], shared: list[Job], chance: random.Random, *, n
             for one in running
         ]
     )
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes rows one by one")
+@pytest.mark.parametrize("count", [1, 8])
+def test_so_many_calls_take_as_many_statements_as_one(clock_: Clock, count: int) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    key, _ = keys.issue(team=team, actor="test")
+    budgets.create(owner=team, period="day", limit_nanocredits=50 * NANO, actor="test")
+    made = [
+        replace(
+            opening(team, number=number, api_key=key, is_single=True), is_stamped=True, stamp=stamp
+        )
+        for stamp in [standing.stamp_now()]
+        for number in range(1, count + 1)
+    ]
+    with CaptureQueriesContext(connection) as opening_them:
+        running = opened_calls(*made)
+    with CaptureQueriesContext(connection) as settling_them:
+        settle_all([settlement(call) for call in running])
+    assert Job.objects.filter(status="completed").count() == count
+    # Among them SAVEPOINT and RELEASE, in life BEGIN and COMMIT.
+    assert (len(opening_them), len(settling_them)) == (0, 0)

@@ -95,7 +95,7 @@ REFUSING: dict[str, tuple[Callable[[Company], Any], int, str]] = {
     "key revoked": (
         lambda _: keys.revoke(prefix=ApiKey.objects.get().prefix, actor="test"),
         401,
-        "unauthenticated",
+        "invalid_api_key",
     ),
     "key expired": (
         lambda _: ApiKey.objects.update(expires_at=clock.now() - timedelta(seconds=1)),
@@ -235,7 +235,7 @@ def test_a_change_holds_in_every_process_at_once(live: Live, spawned: Any, alice
         assert asked(there)[0] == 200
         assert Job.objects.latest("created_at").charged_nanocredits == 3 * NANO
         keys.revoke(prefix=ApiKey.objects.get().prefix, actor="test")
-        assert [asked(there), asked(here)] == [(401, "unauthenticated")] * 2
+        assert [asked(there), asked(here)] == [(401, "invalid_api_key")] * 2
 
 
 def errand(alice: Company) -> Errand:
