@@ -23,7 +23,7 @@ from jobs.gateway.boot import litellm
 from jobs.gateway.streams import LibraryStream
 from tests.providers.server import ProviderServer, Reply
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("connections_closed")]
 
 ASK = [{"role": "user", "content": "hi"}]
 SCHEMA = {
@@ -134,7 +134,6 @@ async def listening() -> AsyncIterator[Wire]:
     async with TestServer(application) as server:
         wire.base = str(server.make_url("/deep/v1"))
         yield wire
-    await gateway.shut_down()
 
 
 def copied(given: Any) -> Any:
@@ -440,7 +439,6 @@ async def test_an_answer_is_understood_the_same_by_either_way(
     assert ours[-1] is not True
     monkeypatch.setattr(mapping, "steps", lambda: None)
     assert ours == await told(target, is_stream=is_stream)
-    await gateway.shut_down()
 
 
 async def test_silence_is_a_timeout_and_nobody_there_a_lost_connection(

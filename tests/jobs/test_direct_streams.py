@@ -22,7 +22,7 @@ from jobs.gateway.streams import LibraryStream
 from jobs.usage import Usage
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("connections_closed")]
 
 FOLDER = Path(os.environ.get("RECORDINGS_DIR", ROOT.parent / "shared" / "recordings"))
 RECORDINGS = [
@@ -270,7 +270,6 @@ async def serving(pieces: Sequence[bytes], *, is_cut: bool = False) -> AsyncIter
     application.router.add_post("/v1/chat/completions", answer)
     async with TestServer(application) as server:
         yield str(server.make_url("/v1"))
-    await gateway.shut_down()
 
 
 async def heard(base: str) -> Heard:
