@@ -438,3 +438,34 @@ def recorded(recording: str) -> list[bytes]:
     if not path.exists():
         pytest.skip(f"NOT RUN: no recording at {path}")
     return [*(f"data: {line}\n\n".encode() for line in path.read_text().splitlines()), DONE]
+
+
+async def test_a_provider_is_not_read_ahead_of_a_slow_reader() -> None:
+    sent = 0
+
+    async def pour(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(1000):
+            await response.write(frame({"content": "word " * 20_000}))
+            sent += 1
+        return response
+
+    application = web.Application()
+    application.router.add_post("/v1/chat/completions", pour)
+    async with TestServer(application) as server:
+        target = Target(
+            model="openai/gpt-4o-mini", api_key="k", api_base=str(server.make_url("/v1"))
+        )
+        stream = await gateway.open_stream(target=target, messages=list(ASK), params={})
+        async for _ in stream:
+            break
+        await asyncio.sleep(0.5)
+        # 100 kB each: what lies between is in the buffers of two sockets and of one response.
+        at_rest = sent
+        await asyncio.sleep(0.2)
+        assert sent == at_rest < 200
+        await stream.aclose()
+        await asyncio.sleep(0.2)
+        assert sent < 250
