@@ -218,10 +218,7 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
     elif progress.answer is not None:
         usage = progress.answer.usage
     elif progress.stream is not None and progress.is_output_delivered:
-        reported = progress.stream.reported_usage()
-        if reported is None:
-            reported = await asyncio.to_thread(progress.stream.usage)
-        usage = reported
+        usage = await progress.stream.counted()
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
     if recording is not None and attempt is not None:

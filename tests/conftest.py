@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from billing import plans
+from jobs import gateway
 from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
 from tests import emptying
@@ -64,6 +65,13 @@ def sold_online(settings: Any) -> None:
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server
+
+
+@pytest.fixture
+async def connections_closed() -> AsyncIterator[None]:
+    """The gateway's connections end with the test, as its event loop does."""
+    yield
+    await gateway.shut_down()
 
 
 @pytest.fixture
