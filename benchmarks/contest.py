@@ -29,16 +29,16 @@ class Kind:
     is_stream: bool = False
     at_once: int = 1
     page: str = ""
+    # Where p99 is of interest and calls are few.
+    times: float = 1.0
 
 
 def kinds(at_once: int) -> list[Kind]:
     return [
-        Kind("one", "calls, one in flight"),
+        Kind("one", "calls, one in flight", times=2),
         Kind("one-stream", "streams, one in flight", is_stream=True),
         Kind("calls", f"calls, {2 * at_once} in flight", at_once=2 * at_once),
-        Kind(
-            "streams", f"streams at once, {at_once} in flight", is_stream=True, at_once=at_once
-        ),
+        Kind("streams", f"streams at once, {at_once} in flight", is_stream=True, at_once=at_once),
         Kind(
             "paced",
             f"streams at a pace, {at_once} in flight",
@@ -54,7 +54,7 @@ def kinds(at_once: int) -> list[Kind]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     rounds: int = 3
-    seconds: float = 4
+    seconds: float = 2.5
     at_once: int = 32
     delay_ms: float = 20
     frames: int = 53
@@ -86,7 +86,11 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
 
 
 def _order(contender: contenders.Contender, kind: Kind, sizes: Sizes) -> Any:
-    pace = {"at_once": kind.at_once, "seconds": sizes.seconds}
+    pace = {
+        "at_once": kind.at_once,
+        "seconds": sizes.seconds * kind.times,
+        "warm_up_seconds": 0.7,
+    }
     if kind.page:
         return contender.page(kind.page, **pace)
     return contender.order(kind.model, is_stream=kind.is_stream, **pace)
@@ -102,8 +106,7 @@ def _line(number: int, kind: Kind, name: str, figures: Figures) -> str:
 def _summary(of: dict[str, list[Figures]]) -> dict[str, dict[str, list[float]]]:
     return {
         kind: {
-            name: _span([asdict(figures)[name] for figures in rounds])
-            for name in asdict(rounds[0])
+            name: _span([asdict(figures)[name] for figures in rounds]) for name in asdict(rounds[0])
         }
         for kind, rounds in of.items()
     }
@@ -117,11 +120,8 @@ def markdown(figures: dict[str, Any]) -> str:
     """The tables of one run."""
     table: Table = figures["table"]
     sizes = Sizes(**figures["sizes"])
-    parts = [_ratios(table)]
-    for kind in kinds(sizes.at_once):
-        if any(kind.name in of for of in table.values()):
-            parts.append(_table_of(kind, table))
-    return "\n\n".join(parts)
+    asked = [k for k in kinds(sizes.at_once) if any(k.name in of for of in table.values())]
+    return "\n\n".join([_ratios(table), *(_table_of(kind, table) for kind in asked)])
 
 
 def _ratios(table: Table) -> str:
@@ -188,5 +188,3 @@ def _row(kind: Kind, name: str, table: Table) -> str:
 def cpu_per_frame(table: Table, name: str, kind: str, frames: int) -> float:
     """Milliseconds a frame costs: what a stream takes more than a plain call, by its frames."""
     return (table[name][kind]["cpu_ms"][0] - table[name]["calls"]["cpu_ms"][0]) / frames
-
-

@@ -19,7 +19,7 @@ from benchmarks.load import Connection
 
 IDLE = (100, 1000)
 OPEN = 200
-PROBE_SECONDS = 8.0
+PROBE_SECONDS = 6.0
 
 
 def run() -> dict[str, Any]:
@@ -31,39 +31,45 @@ def run() -> dict[str, Any]:
         direct = stack.enter_context(contenders.started(DIRECT, base, folder))
         ours = stack.enter_context(contenders.started(PG1, base, folder))
         ours.warm_up()
+        idle = asyncio.run(_idle(ours))
         firsts = {
             f"{model} {of.name}": asyncio.run(_beside(of, model))
             for model in ("held", "paced-100")
             for of in (direct, ours)
         }
-        idle = [asyncio.run(_idle(ours, count)) for count in IDLE]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return {"idle": idle, "firsts": firsts}
 
 
-async def _idle(of: Contender, count: int) -> dict[str, Any]:
-    """Memory above that of the same server a moment before, and the connections it holds."""
-    await asyncio.sleep(2)
+async def _idle(of: Contender) -> list[dict[str, Any]]:
+    """Memory above that of the same server before the first of them, and what else it holds."""
     base = processes.memory_mb(of.pids)
     order = of.order("held", is_stream=True)
-    connections = [Connection(order) for _ in range(count)]
-    for connection in connections:
-        await connection.begin()
-    await asyncio.gather(*(connection.first_frame() for connection in connections))
-    await asyncio.sleep(5)
-    states = Counter(state for _, state in scratch.activity(of.database))
-    found = {
-        "streams": count,
-        "kb_each": (processes.memory_mb(of.pids) - base) * 1024 / count,
-        "base_mb": base,
-        "connections": sum(states.values()),
-        "connections_in_use": sum(n for state, n in states.items() if state != "idle"),
-    }
+    connections: list[Connection] = []
+    rows: list[dict[str, Any]] = []
+    for count in IDLE:
+        more = [Connection(order) for _ in range(count - len(connections))]
+        for connection in more:
+            await connection.begin()
+        await asyncio.gather(*(connection.first_frame() for connection in more))
+        connections += more
+        await asyncio.sleep(5)
+        states = Counter(state for _, state in scratch.activity(of.database))
+        rows.append(
+            {
+                "streams": count,
+                "kb_each": (processes.memory_mb(of.pids) - base) * 1024 / count,
+                "base_mb": base,
+                "connections": sum(states.values()),
+                "connections_in_use": sum(n for state, n in states.items() if state != "idle"),
+            }
+        )
+        print(f"idle: {rows[-1]}", flush=True)
     for connection in connections:
         connection.close()
-    print(f"idle: {found}", flush=True)
-    await asyncio.sleep(3)
-    return found
+    # Until each is settled.
+    await asyncio.sleep(5)
+    return rows
 
 
 async def _beside(of: Contender, model: str) -> tuple[float, float]:
@@ -102,11 +108,11 @@ def markdown(figures: dict[str, Any]) -> str:
         "| idle open streams | KB each above base | base, MB | connections to PostgreSQL | of them in use |",
         "|---|---|---|---|---|",
     ]
-    for of in figures["idle"]:
-        lines.append(
-            f"| {of['streams']} | {of['kb_each']:.0f} | {of['base_mb']:.0f}"
-            f" | {of['connections']} | {of['connections_in_use']} |"
-        )
+    lines += [
+        f"| {of['streams']} | {of['kb_each']:.0f} | {of['base_mb']:.0f}"
+        f" | {of['connections']} | {of['connections_in_use']} |"
+        for of in figures["idle"]
+    ]
     lines += [
         "",
         f"| first frame added beside {OPEN} open streams | p50, ms | p99, ms |",

@@ -22,15 +22,15 @@ PROCESSES = (1, 2, 4, 8)
 def run() -> dict[str, Any]:
     """Pairs per second by "wallets/processes". Raises RuntimeError when a wallet is wrong after."""
     # Spawned processes read the environment, and Django is set up once in each.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
-        with scratch.database() as url:
-            accounts, version_id = apart.submit(_prepare, url).result()
-            found = {}
-            for wallets, processes in itertools.product((WALLETS, 1), PROCESSES):
-                pairs = _run(url, accounts[:wallets], version_id, processes)
-                found[f"{wallets}/{processes}"] = pairs / SECONDS
-                print(f"{wallets} wallets, {processes} processes: {pairs / SECONDS:.0f} pairs/s")
-            apart.submit(_verify).result()
+    spawning = multiprocessing.get_context("spawn")
+    with scratch.database() as url, ProcessPoolExecutor(1, mp_context=spawning) as apart:
+        accounts, version_id = apart.submit(_prepare, url).result()
+        found: dict[str, float] = {}
+        for wallets, processes in itertools.product((WALLETS, 1), PROCESSES):
+            pairs = _run(url, accounts[:wallets], version_id, processes)
+            found[f"{wallets}/{processes}"] = pairs / SECONDS
+            print(f"{wallets} wallets, {processes} processes: {pairs / SECONDS:.0f} pairs/s")
+        apart.submit(_verify).result()
     return found
 
 
@@ -45,7 +45,7 @@ def markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def best(figures: dict[str, Any], wallets: int) -> float:
+def best(figures: dict[str, float], wallets: int) -> float:
     return max(figures[f"{wallets}/{n}"] for n in PROCESSES)
 
 
@@ -80,7 +80,7 @@ def _run(url: str, accounts: list[int], version_id: int, processes: int) -> int:
     ]
     for worker in workers:
         worker.start()
-    total = sum(results.get() for _ in workers)
+    total: int = sum(results.get() for _ in workers)
     for worker in workers:
         worker.join()
     return total

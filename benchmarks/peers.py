@@ -42,7 +42,9 @@ def litellm_proxy() -> Path:
 
 def litellm_config(folder: Path, base: str) -> tuple[Path, str]:
     """A configuration with the upstream's models and no database; and a new master key."""
-    entry = "- model_name: {0}\n  litellm_params: {{model: openai/{0}, api_base: '{1}', api_key: x}}"
+    entry = (
+        "- model_name: {0}\n  litellm_params: {{model: openai/{0}, api_base: '{1}', api_key: x}}"
+    )
     path = folder / "litellm.yaml"
     path.write_text("model_list:\n" + "\n".join(entry.format(m, base) for m in MODELS) + "\n")
     return path, f"sk-{secrets.token_urlsafe(32)}"
@@ -56,7 +58,9 @@ def portkey() -> Path:
         print(f"installing @portkey-ai/gateway {PORTKEY} into {folder} ...", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "package.json").write_text(json.dumps({"private": True, "overrides": PORTKEY_OVERRIDES}))
+        (folder / "package.json").write_text(
+            json.dumps({"private": True, "overrides": PORTKEY_OVERRIDES})
+        )
         quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(
             ["npm", "install", *quiet, f"@portkey-ai/gateway@{PORTKEY}"], cwd=folder, check=True

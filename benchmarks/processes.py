@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TASKSET = shutil.which("taskset")
 CORES = sorted(os.sched_getaffinity(0))
 # Load and provider share the last core, or have one each where there are four; what is measured
 # has the first. PostgreSQL and Redis are left to the kernel.
@@ -31,27 +33,21 @@ def server_cores(workers: int) -> list[int]:
 def start(
     command: Sequence[object],
     *,
-    cores: Iterable[int] = (),
+    cores: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
     folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A process in a group of its own, on these cores where the system allows it."""
-    chosen = set(cores)
-
-    def pin() -> None:
-        if chosen:
-            os.sched_setaffinity(0, chosen)
-
+    """A process in a group of its own, on these cores where there is taskset."""
+    pinned = [TASKSET, "-c", ",".join(map(str, cores))] if TASKSET and cores else []
     with (log or Path(os.devnull)).open("ab") as output:
         return subprocess.Popen(
-            [str(part) for part in command],
+            [str(part) for part in (*pinned, *command)],
             env=None if environment is None else dict(environment),
             stdout=output,
             stderr=output,
             cwd=folder,
             start_new_session=True,
-            preexec_fn=pin,
         )
 
 

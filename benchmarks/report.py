@@ -18,7 +18,10 @@ from benchmarks import contest, idle, money, peers, scratch, startup, wire
 from benchmarks.contenders import GATEWAY, PG1, PG2, PROXY
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-SECTIONS = {"before": "Calls, streams and money: before this change", "now": "Calls, streams and money"}
+SECTIONS = {
+    "before": "Calls, streams and money: before this change",
+    "now": "Calls, streams and money",
+}
 PARTS: dict[str, Callable[[Any], str]] = {
     "contest": contest.markdown,
     "wire": wire.markdown,

@@ -17,7 +17,7 @@ from benchmarks.contenders import EMBEDDED
 
 STARTS = 3
 # Each is timed from nothing to its end; none of them calls a model.
-TIMED = ("check", "verify_ledger", "low_balance", "sweep")
+TIMED = ("check", "verify_ledger", "sweep")
 # What loading every command imports.
 LOADING = """
 import sys, json, django
@@ -57,9 +57,7 @@ def run() -> dict[str, Any]:
     return {"starts": starts, "commands": commands, "loading": loading}
 
 
-def _start(
-    server: contenders.Contender, told: dict[str, str], folder: Path
-) -> tuple[float, float]:
+def _start(server: contenders.Contender, told: dict[str, str], folder: Path) -> tuple[float, float]:
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
         process, port, _ = contenders.serve("start", told, folder, stack)

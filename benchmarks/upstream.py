@@ -41,7 +41,9 @@ def script(*, delay_ms: float, frames: int, pace_ms: float) -> Script:
     message = {"role": "assistant", "content": "word " * (frames - 2)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     body = json.dumps({**HEAD, "object": "chat.completion", "choices": [choice], "usage": USAGE})
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
 
     def chunk(text: str) -> bytes:
         return f"{len(text):x}\r\n{text}\r\n".encode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import tempfile
 import threading
 import time
@@ -15,12 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks import contenders, load
+from benchmarks import contenders
 from benchmarks.contenders import PG1
 
 CALLS_SECONDS = 4.0
+T = TypeVar("T")
 
 
 class Relays:
@@ -147,27 +150,26 @@ def run() -> dict[str, dict[str, float]]:
         server.warm_up()
         found = {}
         for kind in ("plain", "stream"):
-            idle = _passing(between, lambda: time.sleep(CALLS_SECONDS))
+            idle, _ = _passing(between, functools.partial(time.sleep, CALLS_SECONDS))
             order = server.order(
                 "burst",
                 is_stream=kind == "stream",
                 seconds=CALLS_SECONDS,
                 warm_up_seconds=0,
             )
-            figures: list[load.Figures] = []
-            busy = _passing(between, lambda o=order: figures.append(server.run(o)))
-            calls = figures[0].count
+            busy, figures = _passing(between, functools.partial(server.run, order))
+            calls = figures.count
             found[kind] = {n: max(0.0, busy[n] - idle[n]) / calls for n in sorted(busy)}
             print(f"over the wire, {kind}: {found[kind]}", flush=True)
     return found
 
 
-def _passing(between: Relays, act: Callable[[], None]) -> Counter[str]:
+def _passing(between: Relays, act: Callable[[], T]) -> tuple[Counter[str], T]:
     before = Counter(between.counted)
-    act()
+    answer = act()
     # What is written after the answer belongs to the call.
     time.sleep(0.2)
-    return between.counted - before
+    return between.counted - before, answer
 
 
 def markdown(figures: dict[str, dict[str, float]]) -> str:
