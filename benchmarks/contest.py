@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -68,12 +69,7 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         flags = {"delay_ms": sizes.delay_ms, "frames": sizes.frames, "pace_ms": sizes.pace_ms}
         base = stack.enter_context(contenders.upstream(**flags))
-        ready = []
-        for name in chosen:
-            began = time.monotonic()
-            ready.append(stack.enter_context(contenders.started(name, base, folder)))
-            ready[-1].warm_up()
-            print(f"started {name} in {time.monotonic() - began:.0f} s", flush=True)
+        ready = [contender for name in chosen if (contender := _started(name, base, folder, stack))]
         for number in range(sizes.rounds):
             for kind in kinds(sizes.at_once):
                 for contender in ready:
@@ -82,7 +78,24 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
                     figures = contender.run(_order(contender, kind, sizes))
                     rounds[contender.name].setdefault(kind.name, []).append(figures)
                     print(_line(number, kind, contender.name, figures), flush=True)
-    return {"sizes": asdict(sizes), "table": {n: _summary(of) for n, of in rounds.items()}}
+    return {"sizes": asdict(sizes), "table": {n: _summary(of) for n, of in rounds.items() if of}}
+
+
+def _started(
+    name: str, base: str, folder: Path, stack: contextlib.ExitStack
+) -> contenders.Contender | None:
+    """Up and warm; or nothing, and why, where another's program cannot be had here."""
+    began = time.monotonic()
+    try:
+        contender = stack.enter_context(contenders.started(name, base, folder))
+        contender.warm_up()
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        if name not in (PROXY, PORTKEY):
+            raise
+        print(f"without {name}: {error}", flush=True)
+        return None
+    print(f"started {name} in {time.monotonic() - began:.0f} s", flush=True)
+    return contender
 
 
 def _order(contender: contenders.Contender, kind: Kind, sizes: Sizes) -> Any:

@@ -105,13 +105,17 @@ class Connection(asyncio.Protocol):
     """One request after the other over one connection, opened again when the server closed it."""
 
     def __init__(self, order: Order) -> None:
+        self.prepare(order)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reset()
+
+    def prepare(self, order: Order) -> None:
+        """What the next requests are, to the same host."""
         parts = urlsplit(order.url)
         self._address = (parts.hostname or "", parts.port or 80)
         self._is_stream = order.is_stream
         self._request = _request(order, parts.netloc, parts.path or "/")
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._reset()
 
     def _reset(self) -> None:
         self._pieces: list[bytes] = []

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import contest, idle, money, peers, scratch, startup, wire
+from benchmarks import contest, idle, money, peers, scratch, startup, supply, wire
 from benchmarks.contenders import GATEWAY, PG1, PG2, PROXY
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Any], str]] = {
     "money": money.markdown,
     "idle": idle.markdown,
     "startup": startup.markdown,
+    "supply": supply.markdown,
 }
 
 
