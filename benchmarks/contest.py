@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders
+from benchmarks import contenders, processes
 from benchmarks.contenders import BARE, DIRECT, EMBEDDED, PG1, PG2, PORTKEY, PROXY, TITLES
 from benchmarks.load import Figures
 
@@ -66,6 +66,7 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
     """The table, and what was measured how. The upstream itself is always among them."""
     chosen = [DIRECT, *(name for name in TITLES if name in names and name != DIRECT)]
     rounds: dict[str, dict[str, list[Figures]]] = {name: {} for name in chosen}
+    alone = _upstream_alone(sizes)
     with contextlib.ExitStack() as stack:
         flags = {"delay_ms": sizes.delay_ms, "frames": sizes.frames, "pace_ms": sizes.pace_ms}
         base = stack.enter_context(contenders.upstream(**flags))
@@ -78,7 +79,20 @@ def run(names: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
                     figures = contender.run(_order(contender, kind, sizes))
                     rounds[contender.name].setdefault(kind.name, []).append(figures)
                     print(_line(number, kind, contender.name, figures), flush=True)
-    return {"sizes": asdict(sizes), "table": {n: _summary(of) for n, of in rounds.items() if of}}
+    table = {name: _summary(of) for name, of in rounds.items() if of}
+    return {"sizes": asdict(sizes), "alone": alone, "table": table}
+
+
+def _upstream_alone(sizes: Sizes) -> dict[str, float]:
+    """Calls and streams per second of load and upstream by themselves, without any delay."""
+    with contenders.upstream(delay_ms=0, frames=sizes.frames) as base:
+        direct = contenders.Contender(name=DIRECT, base=base)
+        return {
+            name: direct.run(
+                direct.order("burst", is_stream=is_stream, at_once=sizes.at_once, seconds=2)
+            ).rate
+            for name, is_stream in (("calls", False), ("streams", True))
+        }
 
 
 def _started(
@@ -134,7 +148,34 @@ def markdown(figures: dict[str, Any]) -> str:
     table: Table = figures["table"]
     sizes = Sizes(**figures["sizes"])
     asked = [k for k in kinds(sizes.at_once) if any(k.name in of for of in table.values())]
-    return "\n\n".join([_ratios(table), *(_table_of(kind, table) for kind in asked)])
+    return "\n\n".join(
+        [_ratios(table), _how(figures, sizes), *(_table_of(kind, table) for kind in asked)]
+    )
+
+
+def _how(figures: dict[str, Any], sizes: Sizes) -> str:
+    one, two, load, upstream = (
+        "+".join(map(str, cores))
+        for cores in (
+            processes.server_cores(1),
+            processes.server_cores(2),
+            processes.LOAD_CORE,
+            processes.UPSTREAM_CORE,
+        )
+    )
+    alone = figures["alone"]
+    return (
+        f"Medians of {sizes.rounds} rounds in turn, {sizes.seconds:g} s each; the upstream answers"
+        f" after {sizes.delay_ms:g} ms, a stream has {sizes.frames} frames, at a pace one every"
+        f" {sizes.pace_ms:g} ms. *Added* is above the upstream called directly in the same rounds;"
+        " CPU is that of the server's processes and their children, for one call or stream."
+        f" Servers have core {one}, two workers cores {two}, the load generator core {load}, the"
+        f" upstream core {upstream}; PostgreSQL and Redis are not pinned. Load generator and"
+        f" upstream alone reach {alone['calls']:,.0f} calls/s and {alone['streams']:,.0f} streams/s."
+        " This project checks a team's key and its limits, and each call is a job of its own, with"
+        " hold, settlement and ledger entry; litellm's proxy checks one master key, the others"
+        " check nothing."
+    )
 
 
 def _ratios(table: Table) -> str:
