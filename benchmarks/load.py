@@ -146,9 +146,13 @@ class Connection(asyncio.Protocol):
     async def first_frame(self) -> None:
         """Wait until the stream has begun."""
         while not self._first:
-            if self._done.done():
+            if self.is_done:
                 raise RuntimeError(f"{self._status}: {b''.join(self._pieces)[-600:]!r}")
             await asyncio.sleep(0.005)
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.done()
 
     def close(self) -> None:
         if self._transport:

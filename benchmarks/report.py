@@ -64,16 +64,18 @@ def _write(section: str, kept: dict[str, Any]) -> None:
     for part, shown in PARTS.items():
         if part in kept:
             parts += [f"### {part}", kept[part]["about"], shown(kept[part]["figures"])]
+    RESULTS.write_text(placed(RESULTS.read_text(), section, "\n\n".join(parts)))
+
+
+def placed(text: str, section: str, body: str) -> str:
+    """The text with this section in place of the one of that name, else below the text's title."""
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
-    body = f"{begin}\n" + "\n\n".join(parts) + f"\n{end}"
-    text = RESULTS.read_text()
-    head, found, rest = text.partition(begin)
-    if found:
-        text = head + body + rest.partition(end)[2]
-    else:
-        title, _, rest = text.partition("\n\n")
-        text = f"{title}\n\n{body}\n\n{rest}"
-    RESULTS.write_text(text)
+    marked = f"{begin}\n{body}\n{end}"
+    head, is_there, rest = text.partition(begin)
+    if is_there:
+        return head + marked + rest.partition(end)[2]
+    title, _, rest = text.partition("\n\n")
+    return f"{title}\n\n{marked}\n\n{rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,13 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._send, number + 1, 0)
 
 
+async def listen(port: int, what: Script) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Connection(what), "127.0.0.1", port, backlog=2048)
+
+
 async def serve(port: int, what: Script) -> None:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(what), "127.0.0.1", port, backlog=2048
-    )
-    await server.serve_forever()
+    await (await listen(port, what)).serve_forever()
 
 
 if __name__ == "__main__":
