@@ -55,7 +55,7 @@ def kinds(at_once: int) -> list[Kind]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     rounds: int = 3
-    seconds: float = 2.5
+    seconds: float = 2
     at_once: int = 32
     delay_ms: float = 20
     frames: int = 53
