@@ -46,7 +46,8 @@ class Order:
 
 @dataclass(slots=True)
 class Figures:
-    """Times in ms. ``first_ms`` is the first frame's; CPU is per request, of ``pids``."""
+    """Times in ms. ``first_*`` are the first frame's; CPU is per request, of ``pids``. ``count`` is
+    of requests by their parts within the time, ``answered`` of all that ended after the warm-up."""
 
     rate: float
     p50_ms: float
@@ -59,6 +60,7 @@ class Figures:
     database_cpu_ms: float
     memory_mb: float
     count: float
+    answered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ async def drive(order: Order, askers: list[Callable[[], Awaitable[Sample]]]) -> 
         database_cpu_ms=(after[1] - before[1]) * 1000 / count,
         memory_mb=processes.memory_mb(order.pids),
         count=count,
+        answered=len(counted),
     )
 
 

@@ -158,7 +158,7 @@ def run() -> dict[str, dict[str, float]]:
                 warm_up_seconds=0,
             )
             busy, figures = _passing(between, functools.partial(server.run, order))
-            calls = figures.count
+            calls = figures.answered
             found[kind] = {n: max(0.0, busy[n] - idle[n]) / calls for n in sorted(busy)}
             print(f"over the wire, {kind}: {found[kind]}", flush=True)
     return found
