@@ -73,14 +73,14 @@ lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 screenshots: $(VENV)/.dev  ## The documentation's pictures, of a platform that seed_demo filled
 	@$(BIN)/python -m tests.screenshots
 
-bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
-	@$(BIN)/python -m benchmarks.run
+bench: $(VENV)/.dev  ## This project beside litellm's proxy, Portkey's gateway and bare litellm; money, idle streams, start-up (a quarter of an hour)
+	@$(BIN)/python -m benchmarks
 
 bench-supply: $(VENV)/.dev  ## What limits, idempotency, cache and privacy add to a call (PostgreSQL + Redis)
-	@$(BIN)/python -m benchmarks.supply
+	@$(BIN)/python -m benchmarks supply
 
 bench-money: $(VENV)/.dev  ## Hold + settle pairs/s, and profit at a million calls (PostgreSQL)
-	@$(BIN)/python -m benchmarks.money
+	@$(BIN)/python -m benchmarks money
 	@$(BIN)/python -m benchmarks.profit
 
 bench-pages: $(VENV)/.dev  ## Every page's time and queries on the seeded database of DATABASE_URL
