@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,9 @@ ALL = ("contest", "wire", "money", "idle", "startup")
 
 def main() -> None:
     flags = _flags()
+    # However it is ended, what it started ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     sizes = contest.Sizes(
         **{name: getattr(flags, name) for name in contest.Sizes.__dataclass_fields__}
     )
@@ -60,6 +64,10 @@ def main() -> None:
             failed.append(name)
         print(f"== {name} took {time.monotonic() - began:.0f} s", flush=True)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _flags() -> argparse.Namespace:
