@@ -79,6 +79,21 @@ def test_pods_are_restricted_probed_and_bounded() -> None:
     assert containers == 3
 
 
+def test_what_containers_write_to_is_bounded() -> None:
+    for service in COMPOSE["services"].values():
+        assert all("size=" in mount for mount in service.get("tmpfs", []))
+    for resource in resources():
+        pod = resource.get("spec", {}).get("template", {}).get("spec", {})
+        assert all(volume["emptyDir"]["sizeLimit"] for volume in pod.get("volumes", []))
+
+
+def test_the_port_is_the_mapped_and_checked_one_whatever_env_says() -> None:
+    web = COMPOSE["services"]["web"]
+    port = web["environment"]["PORT"]
+    assert web["ports"] == [f"127.0.0.1:8003:{port}"]
+    assert f":{port}/readyz" in web["healthcheck"]["test"][-1]
+
+
 def test_selectors_find_their_pods() -> None:
     labels = [
         resource["spec"]["template"]["metadata"]["labels"]
