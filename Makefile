@@ -49,7 +49,7 @@ run: $(VENV)/.run  ## A working platform at http://localhost:8003
 	@PUBLIC_URL=$${PUBLIC_URL:-http://localhost:$(PORT)} $(BIN)/python manage.py quickstart
 # /help/ is built meanwhile: what comes of it never holds the platform up.
 	@nice $(MAKE) --no-print-directory docs >var/docs.log 2>&1 </dev/null &
-	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096
+	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis
 	@$(BIN)/python -m tests.run

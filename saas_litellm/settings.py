@@ -393,6 +393,7 @@ LOGGING = {
     "filters": {
         "secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"},
         "ids": {"()": "saas_litellm.base.telemetry.context.WithIds"},
+        "one_line": {"()": "saas_litellm.base.telemetry.context.OneLine"},
     },
     "handlers": {
         "console": {
@@ -415,6 +416,8 @@ LOGGING = {
     }
     # Django's own handlers would write past the filter: without them all goes to the console above.
     | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")}
+    # Whoever scans the internet sends wrong Host headers.
+    | {"django.security.DisallowedHost": {"filters": ["one_line"]}}
     # In JSON the server's own lines are objects too.
     | (
         {
