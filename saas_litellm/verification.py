@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from billing import plans
 from billing.models import (
@@ -34,7 +34,7 @@ from billing.models import (
     MonthlyMinimum,
 )
 from jobs import repricing, rollups
-from jobs.models import Call, CostLine, Job
+from jobs.models import Attempt, Call, CostLine, Job
 from payments.models import Payment
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.models import LedgerCheck
@@ -63,6 +63,7 @@ def verify() -> list[Violation]:
         _orphan_charges,
         _lots,
         _budgets,
+        _attempts,
         _job_totals,
         _profit,
         _overdue,
@@ -208,6 +209,15 @@ def _orphan_charges() -> Iterator[Violation]:
         if entry.reference in seen:
             yield Violation("I4", f"entry {entry.pk}", f"charges {entry.reference} again")
         seen.add(entry.reference)
+
+
+def _attempts() -> Iterator[Violation]:
+    """Where attempts are partitioned, no constraint spans the partitions."""
+    twice = Attempt.objects.order_by().values("call_id", "number").annotate(rows=Count("pk"))
+    for row in twice.filter(rows__gt=1):
+        yield Violation(
+            "I6", f"call {row['call_id']}", f"its attempt {row['number']} is there twice"
+        )
 
 
 def _job_totals() -> Iterator[Violation]:
