@@ -46,7 +46,7 @@ def _forget_plans(settings: Any) -> None:
 
 
 @pytest.fixture
-def own_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+def own_database(transactional_db: None, django_db_blocker: Any) -> Iterator[str]:
     """A PostgreSQL database of the test's own, which it may change as it likes; its name."""
     if connection.vendor != "postgresql":
         pytest.skip("of PostgreSQL alone")
