@@ -23,7 +23,7 @@ import orjson
 
 from jobs.warehouse import writers
 from jobs.warehouse.tables import TABLES, Table
-from saas_litellm.base import clock
+from saas_litellm.base import clock, replica
 from saas_litellm.base.refusals import Conflict, Invalid
 
 # What ended before midnight has committed by then.
@@ -46,6 +46,7 @@ class Written:
     checked_at: str
 
 
+@replica.reading()
 def export(
     folder: Path,
     *,
