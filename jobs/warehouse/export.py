@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from saas_litellm.base.refusals import Conflict, Invalid
 # What ended before midnight has committed by then.
 SETTLED_AFTER = timedelta(hours=1)
 MANIFEST = "manifest.json"
+SAVED_EACH_SECONDS = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +98,8 @@ class _Manifest:
     format_: str
     serial: int
     files: dict[tuple[str, str], Written]
+    replaced: list[Path] = field(default_factory=list)
+    saved_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def read(cls, folder: Path, format_: str) -> _Manifest:
@@ -112,6 +116,15 @@ class _Manifest:
             files={(file.table, file.day): file for file in files},
         )
 
+    def take(self, written: Written, *, instead_of: Written | None) -> None:
+        """What is not saved yet when the process dies is written again, as it was."""
+        self.serial = written.serial
+        self.files[written.table, written.day] = written
+        if instead_of is not None:
+            self.replaced.append(self.folder / instead_of.file)
+        if time.monotonic() - self.saved_at > SAVED_EACH_SECONDS:
+            self.save()
+
     def save(self) -> None:
         kept = {
             "format": self.format_,
@@ -121,6 +134,9 @@ class _Manifest:
         beside = self.folder / f"{MANIFEST}.part"
         beside.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
         beside.replace(self.folder / MANIFEST)
+        self.saved_at = time.monotonic()
+        while self.replaced:
+            self.replaced.pop().unlink(missing_ok=True)
 
 
 def _export_day(known: _Manifest, table: Table, day: date, *, is_rechecked: bool) -> Written | None:
@@ -155,11 +171,7 @@ def _export_day(known: _Manifest, table: Table, day: date, *, is_rechecked: bool
         sha256=hashlib.sha256(content).hexdigest(),
         checked_at=now.isoformat(),
     )
-    known.serial += 1
-    known.files[table.name, f"{day}"] = written
-    known.save()
-    if before is not None:
-        (known.folder / before.file).unlink(missing_ok=True)
+    known.take(written, instead_of=before)
     return written
 
 

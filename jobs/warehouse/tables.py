@@ -232,7 +232,11 @@ ENTRIES = Table(
         Source(model=Entry, only=~Q(kind=Entry.Kind.CARRIED), named=_OF_LABELS),
         Source(
             model=ArchivedEntry,
-            named=_OF_LABELS | {"kind": Value(str(Entry.Kind.CHARGE)), "corrects_id": Value(None, output_field=BigIntegerField())},
+            named=_OF_LABELS
+            | {
+                "kind": Value(str(Entry.Kind.CHARGE)),
+                "corrects_id": Value(None, output_field=BigIntegerField()),
+            },
         ),
     ),
 )
