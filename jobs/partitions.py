@@ -134,6 +134,13 @@ def are_payloads_partitioned() -> bool:
     return partitioning.is_partitioned(PAYLOADS.table)
 
 
+def attempts_twice() -> Iterator[tuple[str, str, str]]:
+    """Calls that have an attempt of one number more than once: an invariant, the row, and how."""
+    twice = Attempt.objects.order_by().values("call_id", "number").annotate(rows=Count("pk"))
+    for row in twice.filter(rows__gt=1):
+        yield "I6", f"call {row['call_id']}", f"its attempt {row['number']} is there twice"
+
+
 def sizes() -> list[dict[str, Any]]:
     """Bytes, rows (PostgreSQL's estimate) and partitions of the tables that grow with calls."""
     if not partitioning.is_possible():

@@ -31,9 +31,8 @@ def carried_lines() -> Iterator[Found]:
         if entry.amount_nanocredits != amounts.pop(key, 0):
             yield "I1", f"entry {entry.pk}", "is not the charges that it carries forward"
     for draw in Draw.objects.filter(entry__kind=Entry.Kind.CARRIED).select_related("entry"):
-        key = (draw.lot_id, draw.entry.reference)
-        drawn[key] -= draw.amount_nanocredits
-        drawn[*key, "paid"] -= draw.paid_nano_usd
+        drawn[draw.lot_id, draw.entry.reference] -= draw.amount_nanocredits
+        drawn[draw.lot_id, draw.entry.reference, "paid"] -= draw.paid_nano_usd
     for account_id, reference, _ in amounts:
         yield "I1", f"account {account_id}", f"has no line {reference}"
     for lot_id, reference, *_ in (key for key, left in drawn.items() if left):

@@ -20,7 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Sum
 
 from billing import plans
 from billing.ledger import archive
@@ -36,8 +36,8 @@ from billing.models import (
     Lot,
     MonthlyMinimum,
 )
-from jobs import repricing, rollups
-from jobs.models import Attempt, Call, CostLine, Job
+from jobs import partitions, repricing, rollups
+from jobs.models import Call, CostLine, Job
 from payments.models import Payment
 from saas_litellm import archive_checks
 from saas_litellm.base import alarms, clock
@@ -61,14 +61,13 @@ def verify() -> list[Violation]:
     """Every violation there is, from one snapshot of the database."""
     checks: tuple[Callable[[], Iterator[Violation]], ...] = (
         _accounts,
-        _carried,
+        _apart,
         _charges_of_calls,
         _charges_of_jobs,
         _charges_of_months,
         _orphan_charges,
         _lots,
         _budgets,
-        _attempts,
         _job_totals,
         _profit,
         _overdue,
@@ -148,8 +147,9 @@ def _accounts() -> Iterator[Violation]:
             yield Violation("I3", row, "more is held than there is")
 
 
-def _carried() -> Iterator[Violation]:
-    for found in archive_checks.carried_lines():
+def _apart() -> Iterator[Violation]:
+    """What no constraint of the database spans: archived charges, and attempts in partitions."""
+    for found in chain(archive_checks.carried_lines(), partitions.attempts_twice()):
         yield Violation(*found)
 
 
@@ -228,15 +228,6 @@ def _orphan_charges() -> Iterator[Violation]:
         if entry.reference in seen:
             yield Violation("I4", f"entry {entry.pk}", f"charges {entry.reference} again")
         seen.add(entry.reference)
-
-
-def _attempts() -> Iterator[Violation]:
-    """Where attempts are partitioned, no constraint spans the partitions."""
-    twice = Attempt.objects.order_by().values("call_id", "number").annotate(rows=Count("pk"))
-    for row in twice.filter(rows__gt=1):
-        yield Violation(
-            "I6", f"call {row['call_id']}", f"its attempt {row['number']} is there twice"
-        )
 
 
 def _job_totals() -> Iterator[Violation]:

@@ -106,12 +106,8 @@ class Table:
             else source.named[name]
             for name in self.columns
         }
-        return (
-            rows.order_by(self.moment, "pk")
-            .annotate(**named)
-            .values_list(*named)
-            .iterator(_ROWS_AT_ONCE)
-        )
+        ordered: Any = rows.order_by(self.moment, "pk").annotate(**named).values_list(*named)
+        yield from ordered.iterator(_ROWS_AT_ONCE)
 
 
 CALLS = Table(

@@ -44,9 +44,9 @@ class Command(OperatorCommand):
             act.add_argument("--json", action="store_true")
 
     def operate(self, **options: Any) -> None:
-        getattr(self, options["act"])(**options)
+        getattr(self, f"_{options['act']}")(**options)
 
-    def plan(self, *, month: date, months_kept: int, **_: Any) -> None:
+    def _plan(self, *, month: date, months_kept: int, **_: Any) -> None:
         found = archiving.obstacles(month, months_kept=months_kept)
         if found == [archiving.ONLY_POSTGRESQL]:
             raise CommandError(archiving.ONLY_POSTGRESQL)
@@ -62,7 +62,7 @@ class Command(OperatorCommand):
             obstacles=found,
         )
 
-    def run(self, *, month: date, months_kept: int, **_: Any) -> None:
+    def _run(self, *, month: date, months_kept: int, **_: Any) -> None:
         made = archiving.archive_month(
             month, months_kept=months_kept, actor=self.actor, told=self.stderr.write
         )
@@ -74,7 +74,7 @@ class Command(OperatorCommand):
             credits=str(from_nano(-made.amount_nanocredits)),
         )
 
-    def restore(self, *, month: date, **_: Any) -> None:
+    def _restore(self, *, month: date, **_: Any) -> None:
         moved = archiving.restore_month(month, actor=self.actor, told=self.stderr.write)
         self.answer(
             f"{moved:,} charges of {month:%Y-%m} are back in the ledger. The books agree.",
@@ -82,11 +82,11 @@ class Command(OperatorCommand):
             lines=moved,
         )
 
-    def write(self, *, month: date, folder: Path, **_: Any) -> None:
+    def _write(self, *, month: date, folder: Path, **_: Any) -> None:
         manifest = archiving.write(month, folder)
         self.answer(f"{folder / manifest['file']}: {manifest['lines']:,} charges.", **manifest)
 
-    def check(self, *, manifest: Path, **_: Any) -> None:
+    def _check(self, *, manifest: Path, **_: Any) -> None:
         try:
             found = archiving.check_file(manifest)
         except (OSError, ValueError, KeyError) as error:
