@@ -68,6 +68,7 @@ check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
 lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-docs.in -c requirements.txt -o requirements-docs.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-warehouse.in -c requirements.txt -o requirements-warehouse.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 screenshots: $(VENV)/.dev  ## The documentation's pictures, of a platform that seed_demo filled

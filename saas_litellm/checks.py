@@ -103,6 +103,19 @@ def check_limits(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
+def check_replica(**_: Any) -> list[CheckMessage]:
+    if settings.EMBEDDED and settings.DATABASE_REPLICA_URL:
+        return [
+            Error(
+                "DATABASE_REPLICA_URL without DATABASE_URL: SQLite has no replicas.",
+                hint="Set DATABASE_URL, or unset DATABASE_REPLICA_URL.",
+                id="saas.E024",
+            )
+        ]
+    return []
+
+
+@register(Tags.database)
 def check_threads(**_: Any) -> list[CheckMessage]:
     if not settings.EMBEDDED and settings.DATABASE_THREADS > settings.DATABASE_POOL_MAX_SIZE:
         return [

@@ -24,6 +24,7 @@ from jobs import gateway
 from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
 from tests import emptying
+from tests.own_database import own as own_database_of
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,15 @@ def _forget_plans(settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = False
     # A password is slow to hash on purpose, which proves nothing here.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def own_database(transactional_db: None, django_db_blocker: Any) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, which it may change as it likes; its name."""
+    if connection.vendor != "postgresql":
+        pytest.skip("of PostgreSQL alone")
+    with own_database_of(django_db_blocker) as name:
+        yield name
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (checks.check_threads, {"EMBEDDED": False, "DATABASE_THREADS": 99}, {"E008"}),
         (checks.check_threads, {"EMBEDDED": False}, set()),
         (checks.check_sqlite_version, {}, set()),
+        (
+            checks.check_replica,
+            {"EMBEDDED": True, "DATABASE_REPLICA_URL": "postgres://replica/saas"},
+            {"E024"},
+        ),
         (checks.check_times, {"HOLD_GRACE_SECONDS": 1}, {"E010"}),
         (checks.check_times, {}, set()),
         (checks.check_sign_in, {"TRUSTED_PROXY_COUNT": -1}, {"E013"}),
