@@ -51,9 +51,10 @@ def keep(section: str, part: str, figures: Any, *, command: str, load: tuple[flo
     path = peers.cache_folder() / f"figures-{section}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(path.read_text()) if path.exists() else {}
+    busy = " (busy with other work: neither rates nor ratios are exact)" if load[0] > 1 else ""
     kept[part] = {
         "figures": figures,
-        "about": f"`{command}`; load at its start {load[0]:.1f}. {machine()}.",
+        "about": f"`{command}`; load at its start {load[0]:.1f}{busy}. {machine()}.",
     }
     path.write_text(json.dumps(kept, indent=1))
     _write(section, kept)

@@ -41,8 +41,9 @@ def test_calls_whose_clients_still_wait_end_with_the_grace(
     spawned: Any, provider: ProviderServer
 ) -> None:
     alice = factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
-    # Each takes minutes, in silence or in words.
-    provider.default = Reply(text=" ".join(["word"] * 2000), frame_delay=0.1)
+    # Each takes minutes, in silence or in words; one word again and again would end as a failure.
+    words = " ".join(f"word{number}" for number in range(2000))
+    provider.default = Reply(text=words, frame_delay=0.1)
     server: Live = spawned(SHUTDOWN_GRACE_SECONDS=str(GRACE_SECONDS))
     assert server.process is not None
     with server.client(alice.headers) as client, ThreadPoolExecutor() as clients:
