@@ -21,6 +21,7 @@ from django.test import TransactionTestCase
 
 from billing import plans
 from jobs import gateway
+from jobs.gateway import direct
 from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
 from tests import emptying
@@ -120,6 +121,10 @@ class Live:
 
 class _Thread(uvicorn.Server):
     def install_signal_handlers(self) -> None: ...
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await direct.close()
 
 
 @pytest.fixture
