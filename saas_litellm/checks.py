@@ -109,7 +109,7 @@ def check_replica(**_: Any) -> list[CheckMessage]:
             Error(
                 "DATABASE_REPLICA_URL without DATABASE_URL: SQLite has no replicas.",
                 hint="Set DATABASE_URL, or unset DATABASE_REPLICA_URL.",
-                id="saas.E024",
+                id="saas.E025",
             )
         ]
     return []

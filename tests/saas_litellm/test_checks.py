@@ -48,7 +48,7 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (
             checks.check_replica,
             {"EMBEDDED": True, "DATABASE_REPLICA_URL": "postgres://replica/saas"},
-            {"E024"},
+            {"E025"},
         ),
         (checks.check_times, {"HOLD_GRACE_SECONDS": 1}, {"E010"}),
         (checks.check_times, {}, set()),
