@@ -74,7 +74,7 @@ def _made(wanted: dict[int, date]) -> list[int]:
     missing = set(wanted) - set(rows)
     if missing:
         BudgetPeriod.objects.bulk_create(
-            [BudgetPeriod(budget_id=pk, starts_on=wanted[pk]) for pk in missing],
+            [BudgetPeriod(budget_id=pk, starts_on=wanted[pk]) for pk in sorted(missing)],
             ignore_conflicts=True,
         )
         rows = _rows(wanted)

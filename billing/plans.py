@@ -191,17 +191,18 @@ def standing_version(team: Team, *, at: datetime | None = None) -> PlanVersion |
 def recalled_version_id(memory: Memory, team: Team) -> int:
     """The id of ``version_for``'s version, until something planned puts another in its place."""
     return memory.recall(
-        ("plan", team.pk), lambda: version_for(team).pk, until=lambda _: _next_change(team)
+        ("plan", team.pk),
+        lambda: version_for(team).pk,
+        until=lambda _, asked_at: _next_change(team, after=asked_at),
     )
 
 
-def _next_change(team: Team) -> datetime | None:
+def _next_change(team: Team, *, after: datetime) -> datetime | None:
     """When the next version of any plan, or the team's next assignment, takes effect."""
-    now = clock.now()
     assigned = Q(team=team) | Q(organization=team.organization_id)
     planned = [
-        PlanVersion.objects.filter(activated_at__isnull=False, effective_from__gt=now),
-        PlanAssignment.objects.filter(assigned, effective_from__gt=now),
+        PlanVersion.objects.filter(activated_at__isnull=False, effective_from__gt=after),
+        PlanAssignment.objects.filter(assigned, effective_from__gt=after),
     ]
     moments = [rows.aggregate(first=Min("effective_from"))["first"] for rows in planned]
     return min((moment for moment in moments if moment is not None), default=None)

@@ -228,7 +228,7 @@ def _charge(
         if held is not None:
             book.release(held)
         return book.nothing(job.account_id)
-    reserved = held.amount_nanocredits if held else 0
+    reserved = book.amount_of(held) if held is not None else 0
     return book.settle(
         account_id=job.account_id,
         held=held,

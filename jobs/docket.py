@@ -78,8 +78,9 @@ class Docket:
         """Lock the jobs' rows, by id; one that is not there is left out."""
         docket = cls()
         if wanted := set(job_ids):
-            found = Job.objects.filter(pk__in=wanted).order_by("pk").select_for_update()
-            docket.jobs = {job.pk: job for job in found}
+            found = Job.objects.filter(pk__in=wanted).order_by("pk")
+            # As an UPDATE locks: rows that refer to one of them are not held up.
+            docket.jobs = {job.pk: job for job in found.select_for_update(no_key=True)}
         return docket
 
     def add(self, job: Job, *, actor: str) -> None:

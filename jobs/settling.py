@@ -35,7 +35,7 @@ from jobs.usage import Usage
 from saas_litellm.base import alarms, clock, rows
 from teams import health as breakers
 from teams.catalog import PricedDeployment
-from teams.models import DeploymentHealth
+from teams.models import DeploymentHealth, Team
 from teams.prices import UnitPrices
 
 # What a settlement writes of a call.
@@ -117,6 +117,7 @@ class _Clerk:
     def __init__(self, settlements: Sequence[Settlement]) -> None:
         self._settlements = settlements
         self.cases: list[_Case] = []
+        self._by_call: dict[UUID, _Case] = {}
         self._own_holds: dict[Any, Hold] = {}
         self._lines: list[CostLine] = []
 
@@ -124,6 +125,11 @@ class _Clerk:
         self._docket = Docket.open(one.opened.call.job_id for one in self._settlements)
         found = Call.objects.filter(pk__in=[one.opened.call.pk for one in self._settlements])
         running = found.filter(status__in=Call.RUNNING).order_by()
+        # What a team lets be kept is asked as it stands now: a call may have run for long.
+        keeping = {one.opened.job.team_id for one in self._settlements if one.opened.is_answer_kept}
+        self._teams = (
+            Team.objects.select_related("organization").in_bulk(keeping) if keeping else {}
+        )
         booked = dict(running.values_list("pk", "provider_cost_nano_usd"))
         settled = [self._taken_up(one, booked) for one in self._settlements]
         # The counts of tiers are rows of their own, taken in one order everywhere.
@@ -135,8 +141,8 @@ class _Clerk:
         self._book = self._opened_book()
         for case in self.cases:
             self._charge(case)
-        for case in self.cases:
             self._end_single(case)
+        for case in self.cases:
             case.call.balance_nanocredits = self._book.balance_of(case.job.account_id)
         self._write()
         return settled
@@ -145,13 +151,17 @@ class _Clerk:
         """The row, and a case if it has not ended yet. Of a running call, ``booked`` has all that
         changes between its hold and its end: the cost of attempts that failed."""
         call = one.opened.call
+        if call.pk in self._by_call:
+            return self._by_call[call.pk].call
         is_running = call.pk in booked
         if is_running:
             call.provider_cost_nano_usd = booked[call.pk]
+            # What a settlement that was rolled back has left on it.
+            call.quantity_before = call.quantity = None
         else:
             call = Call.objects.get(pk=call.pk)
         job = self._docket.jobs[call.job_id]
-        job.team = one.opened.job.team
+        job.team = self._teams.get(job.team_id) or one.opened.job.team
         call.job, call.team, call.alias = job, job.team, one.opened.alias
         is_late = call.status == Call.Status.ABANDONED
         if not is_running and not is_late:
@@ -172,6 +182,7 @@ class _Clerk:
             call.unit_prices = dict(outcome.unit_prices)
             call.saved_nano_usd = cost_of(UnitPrices.from_json(call.unit_prices), outcome)
         self.cases.append(case)
+        self._by_call[call.pk] = case
         return call
 
     def _hold_of(self, case: _Case) -> tuple[Hold | None, Sequence[int]]:
@@ -246,7 +257,7 @@ class _Clerk:
             return
         ending = closing.ending_of_single(
             case.job,
-            is_delivered=case.settlement.outcome.is_output_delivered,
+            is_delivered=self._has_delivered(case.job),
             actor=f"team:{case.job.team.slug}",
         )
         own = self._own_holds.get(case.job.pk)
@@ -254,9 +265,19 @@ class _Clerk:
         if excess is not None:
             case.ending, case.excess_nanocredits = ending, excess
 
+    def _has_delivered(self, job: Job) -> bool:
+        """Whether any of its calls did: others than the one it was made for may have joined it."""
+        if any(case.call.is_output_delivered for case in self.cases if case.job is job):
+            return True
+        is_alone = job.successful_calls + job.failed_calls == 1
+        return not is_alone and job.calls.filter(is_output_delivered=True).exists()
+
     def _lift_estimate(self, case: _Case) -> int:
-        """Reverse the estimate that was booked for an abandoned attempt; returns it, in nano-USD."""
-        attempt = case.settlement.attempt
+        """Reverse the estimate that was booked for an abandoned attempt; returns it, in nano-USD.
+
+        It was booked for one that was recorded and never asked, too.
+        """
+        attempt = case.settlement.attempt or case.settlement.opened.attempt
         line = CostLine.objects.filter(attempt=attempt, kind=CostLine.Kind.ESTIMATE).first()
         if attempt is None or line is None or not line.amount_nano_usd:
             return 0

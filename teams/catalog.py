@@ -70,7 +70,7 @@ def recalled(
     return memory.recall(
         ("alias", team.pk, name, kind),
         lambda: resolve(team=team, name=name, kind=kind),
-        until=lambda resolved: prices.next_change(resolved.price_keys),
+        until=lambda resolved, asked_at: prices.next_change(resolved.price_keys, after=asked_at),
     )
 
 

@@ -235,11 +235,9 @@ def current(price_keys: list[str]) -> dict[str, UnitPrice]:
     return found
 
 
-def next_change(price_keys: Sequence[str]) -> datetime | None:
+def next_change(price_keys: Sequence[str], *, after: datetime) -> datetime | None:
     """When the next planned version of one of these keys takes effect."""
-    planned = UnitPrice.objects.filter(
-        price_key__in=price_keys[:500], effective_from__gt=clock.now()
-    )
+    planned = UnitPrice.objects.filter(price_key__in=price_keys[:500], effective_from__gt=after)
     moment: datetime | None = planned.aggregate(first=Min("effective_from"))["first"]
     return moment
 

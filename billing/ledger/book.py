@@ -14,16 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Model, QuerySet
 
 from billing.ledger import wallet
 from billing.models import Account, BudgetPeriod, Entry, Grant, Hold
 from billing.refusals import BudgetExceeded, InsufficientCredits
 from saas_litellm.base import clock, rows
 from saas_litellm.base.money import NANO, divide_half_even
+
+R = TypeVar("R", bound=Model)
 
 
 class HoldAlreadyClosed(Exception):
@@ -84,17 +86,16 @@ class Book:
         book = cls()
         if pools := set(pool_ids):
             owned = Hold.objects.filter(pk__in=pools, state=Hold.State.OPEN)
-            book._pools = {row.pk: row for row in owned.order_by("pk").select_for_update()}
+            book._pools = {row.pk: row for row in _locked(owned)}
         periods = set(period_ids)
         for pool in book._pools.values():
             periods.update(pool.budget_period_ids)
         if periods:
             found = BudgetPeriod.objects.filter(pk__in=periods).select_related("budget")
-            found = found.order_by("pk").select_for_update(of=("self",))
-            book._periods = {row.pk: row for row in found}
+            book._periods = {row.pk: row for row in _locked(found)}
         if accounts := set(account_ids):
-            wallets = Account.objects.filter(pk__in=accounts).order_by("pk")
-            book._accounts = {row.pk: row for row in wallets.select_for_update()}
+            wallets = Account.objects.filter(pk__in=accounts)
+            book._accounts = {row.pk: row for row in _locked(wallets)}
         return book
 
     @contextmanager
@@ -151,9 +152,13 @@ class Book:
         """A job's own hold, locked, as calls may draw on it; None once it is closed."""
         return self._pools.get(hold_id)
 
+    def amount_of(self, held: Hold) -> int:
+        """What it still sets aside: a job's own hold may have been drawn on in this very book."""
+        return self._pools.get(held.pk, held).amount_nanocredits
+
     def release(self, held: Hold) -> None:
         """Give a hold back, to its pool as far as it came from there."""
-        freed = self._amount_of(held) - self._give_back(held, held.drawn_nanocredits)
+        freed = self.amount_of(held) - self._give_back(held, held.drawn_nanocredits)
         self._close(held, Hold.State.RELEASED)
         self._move(held.account_id, held.budget_period_ids, held=-freed)
 
@@ -173,7 +178,7 @@ class Book:
         """
         ids = held.budget_period_ids if held is not None else list(period_ids)
         price, charged, reason = bill.price_nanocredits, bill.price_nanocredits, ""
-        reserved = self._amount_of(held) if held is not None else 0
+        reserved = self.amount_of(held) if held is not None else 0
         drawn = held.drawn_nanocredits if held is not None else 0
         if charged > reserved:
             # The caller's caps first: a pool may hold more than one of them leaves.
@@ -221,10 +226,6 @@ class Book:
     def write(self) -> None:
         """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
         now = clock.now()
-        for state, ids in self._closed.items():
-            still_open = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
-            if ids and still_open.update(state=state, closed_at=now) != len(ids):
-                raise HoldAlreadyClosed
         sums: dict[tuple[type, int], dict[str, int]] = {}
         for row, column, by in self._moves:
             if row.pk is not None:
@@ -234,6 +235,11 @@ class Book:
             if model is Hold:
                 pools = Hold.objects.filter(pk=pk, state=Hold.State.OPEN)
                 pools.update(amount_nanocredits=F("amount_nanocredits") + sum(moved.values()))
+        # After that: a pool that ends here says what was left in it.
+        for state, ids in self._closed.items():
+            still_open = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
+            if ids and still_open.update(state=state, closed_at=now) != len(ids):
+                raise HoldAlreadyClosed
         # A pool before the holds that draw on it.
         for are_drawn in (False, True):
             new = [held for held in self._holds if (held.pool is not None) == are_drawn]
@@ -290,10 +296,6 @@ class Book:
         self._change(pool, "amount_nanocredits", amount)
         return amount
 
-    def _amount_of(self, held: Hold) -> int:
-        """A job's own hold may have been drawn on in this very book."""
-        return self._pools.get(held.pk, held).amount_nanocredits
-
     def _close(self, held: Hold, state: str) -> None:
         self._closed[state].append(held.pk)
         self._pools.pop(held.pk, None)
@@ -311,6 +313,11 @@ class Book:
         if by:
             setattr(row, column, getattr(row, column) + by)
             self._moves.append((row, column, by))
+
+
+def _locked(found: QuerySet[R]) -> QuerySet[R]:
+    """Lock them by id, as an UPDATE would: rows that refer to one of them are not held up."""
+    return found.order_by("pk").select_for_update(of=("self",), no_key=True)
 
 
 def _room(period: BudgetPeriod) -> int | None:

@@ -44,12 +44,12 @@ class Memory:
         key: Hashable,
         ask: Callable[[], T],
         *,
-        until: Callable[[T], datetime | None] = lambda _: None,
+        until: Callable[[T, datetime], datetime | None] = lambda _found, _asked_at: None,
     ) -> T:
         """What is kept under the key, else what ``ask`` finds, which may raise and is then not kept.
 
-        ``until`` says from when on it is another by itself, by something planned. Raises
-        NotRemembered instead of asking where the database may not be asked.
+        ``until`` says from when on it is another by itself, by something planned for later than it
+        was asked for. Raises NotRemembered instead of asking where the database may not be asked.
         """
         kept = self.kept.get(key)
         if kept is not None and (kept[1] is None or kept[1] > clock.now()):
@@ -57,10 +57,10 @@ class Memory:
             return found
         if not self.may_ask:
             raise NotRemembered
-        found = ask()
+        asked_at, found = clock.now(), ask()
         if len(self.kept) >= MOST_REMEMBERED:
             self.kept.clear()
-        self.kept[key] = (found, until(found))
+        self.kept[key] = (found, until(found, asked_at))
         return found
 
 

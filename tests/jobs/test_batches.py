@@ -1,0 +1,471 @@
+"""Many calls in one transaction: the same as one after the other, under race, and after a failure."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from billing import budgets, plans
+from billing.models import Account, BudgetPeriod, Entry, Hold
+from jobs import calls, closing, quotes, refunds
+from jobs.lifecycle import spender_of
+from jobs.models import Call, Job, Payload
+from jobs.open_calls import OpenCall
+from jobs.opening import open_all
+from jobs.refusals import QuoteUsed
+from jobs.settling import settle_all
+from saas_litellm import verification
+from saas_litellm.base import clock
+from saas_litellm.base.idempotency import Claim, InProgress
+from saas_litellm.base.models import IdempotencyRecord
+from saas_litellm.base.money import NANO
+from saas_litellm.base.refusals import Refusal
+from teams import directory, keys
+from teams.models import Deployment, Team
+from tests import batches, factories, work
+from tests.batches import Ending, opening, settlement
+from tests.jobs.test_repricing import PLANS
+from tests.work import Clock
+
+COUNTED = {
+    "jobs": {
+        "call_rules": [
+            {
+                "kind": "tiered",
+                "metric": "jobs",
+                "tiers": [{"up_to": 2, "credits": "0.1"}, {"credits": "0.04"}],
+            }
+        ]
+    },
+    "clamped": {"call_rules": [{"kind": "markup", "clamp_output": True}]},
+}
+SHARED = ("anna", "bert", "carl")
+
+
+def sharing(*, credits_: int, names: tuple[str, ...] = SHARED[:2]) -> list[Team]:
+    """Teams of one organization that draw on its wallet, and one with a wallet of its own."""
+    organization = directory.create_organization(slug="shop", actor="test")
+    made = []
+    for name in names:
+        team = directory.create_team(slug=name, organization=organization, actor="test")
+        directory.set_wallet(team=team, draws_on=Team.Wallet.ORGANIZATION, actor="test")
+        team.default_alias = factories.serve(team, alias="chat", model="demo/echo")
+        team.save()
+        made.append(Team.objects.select_related("organization").get(pk=team.pk))
+    if credits_:
+        factories.top_up(made[0], credits_ * NANO)
+    return made
+
+
+def assigned(team: Team, spec: dict[str, Any], *, name: str) -> None:
+    plans.assign(plan=work.plan(name, **spec), team=team, actor="test")
+
+
+openings = st.tuples(
+    st.integers(0, 30),  # which job, the last ones new
+    st.integers(1, 3000),  # tokens of output at most
+    st.none() | st.integers(0, 9),  # the cap of a new job, in tenths of a credit
+    st.sampled_from(["", "", "single", "reserving", "quoted"]),
+    st.booleans(),  # by the team's key
+)
+endings = st.tuples(st.integers(0, 4000), st.booleans())
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    # To shrink one of these takes minutes.
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    asked=st.lists(openings, min_size=1, max_size=8),
+    ends=st.lists(endings, min_size=8, max_size=8),
+    order=st.permutations(range(8)),
+)
+def test_any_batch_does_what_the_same_calls_do_one_after_the_other(
+    stage: Stage, asked: list[Any], ends: list[Any], order: list[int]
+) -> None:
+    with transaction.atomic():
+        made = [stage.opening(number, *one) for number, one in enumerate(asked, start=1)]
+        seen = [stage.played(made, ends, order, at_once=size) for size in (1, 3, 8)]
+        transaction.set_rollback(True)
+    assert seen[1] == seen[0]
+    assert seen[2] == seen[0]
+
+
+class Stage:
+    """Two teams that share a wallet and one with its own, with jobs under every kind of plan."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.teams = sharing(credits_=2)
+        self.teams.append(factories.company(name="carl", credits_=1, plan="").team)
+        self.teams[-1] = Team.objects.select_related("organization").get(slug="carl")
+        # One way only: which deployment is asked is a matter of chance.
+        Deployment.objects.exclude(pk=Deployment.objects.earliest("pk").pk).delete()
+        self.keys = [keys.issue(team=team, actor="test")[0] for team in self.teams]
+        plans_ = [work.plan(f"plan-{name}", **spec) for name, spec in {**PLANS, **COUNTED}.items()]
+        self.jobs: list[Job] = []
+        for team in self.teams:
+            for plan in plans_:
+                clock.tick(60)
+                plans.assign(plan=plan, team=team, actor="test")
+                if plan.slug not in {"plan-flat", "plan-minimum"}:
+                    self.jobs.append(work.job(team))
+        self.jobs.append(work.job(self.teams[0], max_nanocredits=NANO // 2))
+        self.jobs.append(work.job(self.teams[2], max_nanocredits=NANO // 2, is_reserving=True))
+        owner: Any
+        for owner, period, limit in (
+            (self.teams[0], "day", NANO),
+            (self.teams[0].organization, "month", 3 * NANO // 2),
+            (self.keys[2], "total", NANO // 2),
+        ):
+            budgets.create(owner=owner, period=period, limit_nanocredits=limit, actor="test")
+        for team, api_key in zip(self.teams, self.keys, strict=True):
+            # Made now: a sequence is not rolled back, and theirs are rows to compare.
+            budgets.current(spender_of(team, api_key.pk))
+        self.versions = [plan.versions.get().pk for plan in plans_]
+
+    def opening(
+        self, number: int, which: int, max_tokens: int, cap: int | None, kind: str, is_keyed: bool
+    ) -> Any:
+        team_number = which % 3
+        more: dict[str, Any] = {}
+        if which < len(self.jobs):
+            job = self.jobs[which]
+            team_number = next(n for n, team in enumerate(self.teams) if team.pk == job.team_id)
+            more["job"] = job
+        else:
+            more = {
+                "version_id": self.versions[(number + which) % len(self.versions)],
+                "is_single": kind == "single",
+                "is_reserving": kind == "reserving",
+                "max_nanocredits": None if cap is None else cap * NANO // 10,
+            }
+        team = self.teams[team_number]
+        if kind == "quoted" and "job" not in more:
+            more["quote"] = quotes.give(
+                team=team, job_type="contract", model=None, messages=[], expected_calls=2
+            )
+        api_key = self.keys[team_number] if is_keyed else None
+        return opening(team, number=number, max_tokens=max_tokens, api_key=api_key, **more)
+
+    def played(self, made: Any, ends: Any, order: Any, *, at_once: int) -> Any:
+        """What came of it all, and the books after; then it never was."""
+        with transaction.atomic():
+            results = batches.opened(made, at_once=at_once)
+            after_opening = batches.picture()
+            pairs = [
+                (results[number], Ending(prompt=ends[number][0], is_delivered=ends[number][1]))
+                for number in order
+                if number < len(results) and isinstance(results[number], OpenCall)
+            ]
+            batches.settled(pairs, at_once=at_once)
+            seen = ([batches.told(one) for one in results], after_opening, batches.picture())
+            assert verification.verify() == []
+            transaction.set_rollback(True)
+        return seen
+
+
+@pytest.fixture
+def stage(db: None, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(Clock(monkeypatch))
+
+
+@pytest.fixture
+def clock_(monkeypatch: pytest.MonkeyPatch, db: None) -> Clock:
+    return Clock(monkeypatch)
+
+
+def customer(spec: dict[str, Any], *, credits_: int = 100) -> Team:
+    made = factories.company(credits_=credits_, plan="").team
+    assigned(made, spec, name="theirs")
+    return Team.objects.select_related("organization").get(pk=made.pk)
+
+
+def opened_calls(*made: Any) -> list[OpenCall]:
+    results = open_all(made)
+    assert [one for one in results if not isinstance(one, OpenCall)] == []
+    return [one for one in results if isinstance(one, OpenCall)]
+
+
+def test_a_single_job_that_another_call_has_joined_ends_by_all_that_was_delivered(
+    clock_: Clock,
+) -> None:
+    team = customer(PLANS["flat"])
+    (first,) = opened_calls(opening(team, number=1, is_single=True))
+    (second,) = opened_calls(opening(team, number=2, job=first.job))
+    settle_all([settlement(first)])
+    assert Job.objects.get().is_open
+    settle_all([settlement(second, Ending(is_delivered=False))])
+    job = Job.objects.get()
+    assert (job.status, job.charged_nanocredits) == ("completed", NANO // 2)
+    assert verification.verify() == []
+
+
+@pytest.mark.parametrize("delivered", [(True, False), (False, True)])
+def test_and_so_it_does_when_both_settle_at_once(
+    clock_: Clock, delivered: tuple[bool, bool]
+) -> None:
+    team = customer(PLANS["flat"])
+    (first,) = opened_calls(opening(team, number=1, is_single=True))
+    (second,) = opened_calls(opening(team, number=2, job=first.job))
+    settle_all(
+        [
+            settlement(call, Ending(is_delivered=is_delivered))
+            for call, is_delivered in zip((first, second), delivered, strict=True)
+        ]
+    )
+    job = Job.objects.get()
+    assert (job.status, job.charged_nanocredits) == ("completed", NANO // 2)
+    assert verification.verify() == []
+
+
+def test_a_job_that_ends_with_its_call_says_what_was_left_of_its_hold(clock_: Clock) -> None:
+    team = customer(PLANS["minimum"])
+    (call,) = opened_calls(opening(team, number=1, is_single=True))
+    settle_all([settlement(call, Ending(prompt=1000))])
+    # Its call took 0.07 of the 0.25 that were set aside; the job itself the 0.18 that were left.
+    own = Hold.objects.get(reference=f"job:{call.job.pk}")
+    assert (own.amount_nanocredits, own.state) == (180_000_000, "settled")
+    assert Job.objects.get().charged_nanocredits == NANO // 4
+    assert verification.verify() == []
+
+
+def test_a_call_that_comes_twice_in_a_batch_settles_once(clock_: Clock) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    (call,) = opened_calls(opening(team, number=1))
+    once, twice = settle_all([settlement(call), settlement(call)])
+    assert once is twice
+    job = Job.objects.get()
+    assert (job.in_flight, job.successful_calls) == (0, 1)
+    assert Entry.objects.filter(kind=Entry.Kind.CHARGE).count() == 1
+    assert verification.verify() == []
+
+
+def test_a_quote_that_two_ask_for_at_once_is_used_by_one(clock_: Clock) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    quote = quotes.give(team=team, job_type="contract", model=None, messages=[], expected_calls=1)
+    both = [opening(team, number=number, quote=quote) for number in (1, 2)]
+    with pytest.raises(QuoteUsed), transaction.atomic():
+        open_all(both)
+    assert not Job.objects.exists()
+    opened_calls(both[0])
+    with pytest.raises(QuoteUsed), transaction.atomic():
+        open_all(both[1:])
+    assert Job.objects.get().in_flight == 1
+    assert verification.verify() == []
+
+
+def test_a_key_that_two_send_at_once_is_taken_by_one_and_a_refused_call_frees_its_own(
+    clock_: Clock,
+) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    dear = opening(team, number=3, max_nanocredits=0)
+    made = [
+        replace(opening(team, number=1), claim=Claim(scope="b", fingerprint="x")),
+        replace(opening(team, number=2), claim=Claim(scope="b", fingerprint="x")),
+        replace(dear, claim=Claim(scope="a", fingerprint="x")),
+    ]
+    first, second, third = open_all(made)
+    assert isinstance(first, OpenCall)
+    assert isinstance(second, InProgress)
+    assert isinstance(third, Refusal)
+    assert [row.scope for row in IdempotencyRecord.objects.all()] == ["b"]
+
+
+def test_what_a_team_forbids_to_keep_while_its_call_runs_is_not_kept(clock_: Clock) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    team.payload_policy, team.payload_retention_days = Team.PayloadPolicy.FULL, 30
+    team.save()
+    claim = Claim(scope="a", fingerprint="x")
+    with transaction.atomic():
+        (call,) = opened_calls(replace(opening(team, number=1), claim=claim))
+    Team.objects.update(is_replay_kept=False, payload_retention_days=1)
+    settle_all([settlement(call)])
+    record = IdempotencyRecord.objects.get()
+    assert (record.is_done, record.ciphertext) == (True, "")
+    payload = Payload.objects.get()
+    assert payload.expires_at - payload.created_at == timedelta(days=1)
+
+
+def test_an_attempt_that_was_recorded_and_never_asked_costs_nothing_in_the_end(
+    clock_: Clock,
+) -> None:
+    team = customer({"call_rules": [{"kind": "markup"}]})
+    (call,) = opened_calls(opening(team, number=1))
+    Call.objects.update(expires_at=clock.now() - timedelta(seconds=1))
+    assert calls.abandon_expired() == 1
+    assert Job.objects.get().provider_cost_nano_usd > 0
+    settle_all([replace(settlement(call, Ending(is_delivered=False)), attempt=None)])
+    assert Job.objects.get().provider_cost_nano_usd == 0
+    assert verification.verify() == []
+
+
+def test_a_settlement_that_was_rolled_back_leaves_nothing_for_the_next_to_write(
+    clock_: Clock,
+) -> None:
+    team = customer({"call_rules": [{**PLANS["volume"]["call_rules"][0], "failed_jobs": "free"}]})
+    job = work.job(team)
+    (call,) = opened_calls(opening(team, number=1, job=job))
+    assert _fails(lambda: settle_all([settlement(call)]), at=6)
+    closing.cancel(job=job, reason="no more", actor="test")
+    (settled,) = settle_all([settlement(call)])
+    settled.refresh_from_db()
+    # A cancelled job's call is free here, and counts in no tier.
+    assert (settled.charged_nanocredits, settled.quantity) == (0, None)
+    assert verification.verify() == []
+
+
+def _pairs(results: Any, ends: Any) -> list[Any]:
+    return [
+        (result, Ending(prompt=end[0], is_delivered=end[1]))
+        for result, end in zip(results, ends, strict=True)
+        if isinstance(result, OpenCall)
+    ]
+
+
+def _fails(act: Callable[[], Any], *, at: int) -> bool:
+    """Do it with a database that goes away at its so-maniest write; whether it got that far.
+
+    What was done otherwise is taken back.
+    """
+    left = [at]
+
+    def counted(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
+            left[0] -= 1
+            if left[0] == -1:
+                raise OperationalError("the database has gone")
+        return execute(sql, params, many, context)
+
+    try:
+        with transaction.atomic(), connection.execute_wrapper(counted):
+            act()
+            transaction.set_rollback(True)
+    except OperationalError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("act", ["open", "settle"])
+def test_a_batch_that_fails_at_any_of_its_writes_leaves_nothing_and_is_done_once(
+    stage: Stage, act: str
+) -> None:
+    asked = [(0, ""), (6, ""), (13, ""), (21, "single"), (22, "reserving"), (19, "")]
+    made = [
+        stage.opening(number, which, 200, 5, kind, True)
+        for number, (which, kind) in enumerate(asked, start=1)
+    ]
+    ends = [(300, True), (0, False), (900, True), (50, True), (10, False), (70, True)]
+    expected = stage.played(made, ends, range(6), at_once=6)[2]
+    failures, is_failing = 0, True
+    while is_failing:
+        with transaction.atomic():
+            results = open_all(made) if act == "settle" else []
+
+            def work_on(results: Any = results) -> Any:
+                if act == "open":
+                    return open_all(made)
+                return settle_all([settlement(*pair) for pair in _pairs(results, ends)])
+
+            before = batches.picture()
+            is_failing = _fails(work_on, at=failures)
+            assert batches.picture() == before
+            failures += is_failing
+            results = results or open_all(made)
+            settle_all([settlement(*pair) for pair in _pairs(results, ends)])
+            assert batches.picture() == expected
+            assert verification.verify() == []
+            transaction.set_rollback(True)
+    assert failures > 3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_batches_that_cross_each_other_exceed_nothing_and_lock_nobody_out(
+    transactional_db: None, seed: int
+) -> None:
+    teams = sharing(credits_=6)
+    for team, name in zip(teams, ("graduated", "minimum"), strict=True):
+        assigned(team, PLANS[name], name=name)
+    owners: list[Any] = [*teams, teams[0].organization]
+    for owner in owners:
+        budgets.create(owner=owner, period="month", limit_nanocredits=6 * NANO, actor="test")
+    shared = [
+        work.job(team, max_nanocredits=cap and cap * NANO, is_reserving=bool(cap and cap > 1))
+        for team in teams
+        for cap in (None, 1, 2)
+    ]
+    failed: list[BaseException] = []
+
+    def work_through(number: int) -> None:
+        chance = random.Random(f"{seed} {number}")
+        try:
+            for turn in range(6):
+                _one_batch(teams, shared, chance, number=1000 * number + 10 * turn)
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work_through, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert failed == []
+    assert not any(thread.is_alive() for thread in threads)
+    assert verification.verify() == []
+    assert Call.objects.filter(status="settled").count() > 10
+    assert not Call.objects.filter(status__in=Call.RUNNING).exists()
+    for period in BudgetPeriod.objects.select_related("budget"):
+        assert period.used_nanocredits + period.held_nanocredits <= 6 * NANO
+    for account in Account.objects.all():
+        assert account.available_nanocredits >= 0
+    for job in Job.objects.exclude(max_nanocredits=None):
+        assert job.charged_nanocredits <= job.max_nanocredits
+
+
+def _one_batch(teams: list[Team], shared: list[Job], chance: random.Random, *, number: int) -> None:
+    """Five calls in as many jobs, old and new, in any order; and what others do meanwhile."""
+    made = []
+    for place in range(5):
+        job = chance.choice([None, *shared])
+        team = next(one for one in teams if job is None or one.pk == job.team_id)
+        is_single = chance.random() < 0.5
+        more: dict[str, Any] = {"job": job} if job is not None else {"is_single": is_single}
+        made.append(opening(team, number=number + place, max_tokens=300, **more))
+    running = [one for one in open_all(made) if isinstance(one, OpenCall)]
+    meanwhile = chance.choice(["top up", "refund", "close", "cancel", "nothing"])
+    settled = Call.objects.filter(charged_nanocredits__gt=0).select_related("job").first()
+    try:
+        if meanwhile == "top up":
+            factories.top_up(teams[0], NANO // 10)
+        elif meanwhile == "refund" and settled is not None:
+            refunds.refund_call(
+                call=settled, nanocredits=1, reason="r", actor="test", idempotency_key=str(number)
+            )
+        elif meanwhile == "close":
+            closing.close(job=chance.choice(shared), status="completed", actor="test")
+        elif meanwhile == "cancel":
+            closing.cancel(job=chance.choice(shared), reason="r", actor="test")
+    except Refusal:
+        pass
+    chance.shuffle(running)
+    settle_all(
+        [
+            settlement(
+                one, Ending(prompt=chance.randrange(3000), is_delivered=chance.random() < 0.8)
+            )
+            for one in running
+        ]
+    )
