@@ -49,7 +49,7 @@ run: $(VENV)/.run  ## A working platform at http://localhost:8003
 	@PUBLIC_URL=$${PUBLIC_URL:-http://localhost:$(PORT)} $(BIN)/python manage.py quickstart
 # /help/ is built meanwhile: what comes of it never holds the platform up.
 	@nice $(MAKE) --no-print-directory docs >var/docs.log 2>&1 </dev/null &
-	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096
+	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis
 	@$(BIN)/python -m tests.run
@@ -68,19 +68,20 @@ check: $(VENV)/.dev  ## Format, lint, types, imports, migrations, deploy check
 lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-docs.in -c requirements.txt -o requirements-docs.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-warehouse.in -c requirements.txt -o requirements-warehouse.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 screenshots: $(VENV)/.dev  ## The documentation's pictures, of a platform that seed_demo filled
 	@$(BIN)/python -m tests.screenshots
 
-bench: $(VENV)/.dev  ## Calls/s, streams/s and CPU beside bare litellm
-	@$(BIN)/python -m benchmarks.run
+bench: $(VENV)/.dev  ## This project beside litellm's proxy, Portkey's gateway and bare litellm; money, idle streams, start-up (a quarter of an hour)
+	@$(BIN)/python -m benchmarks
 
 bench-supply: $(VENV)/.dev  ## What limits, idempotency, cache and privacy add to a call (PostgreSQL + Redis)
-	@$(BIN)/python -m benchmarks.supply
+	@$(BIN)/python -m benchmarks supply
 
 bench-money: $(VENV)/.dev  ## Hold + settle pairs/s, and profit at a million calls (PostgreSQL)
-	@$(BIN)/python -m benchmarks.money
+	@$(BIN)/python -m benchmarks money
 	@$(BIN)/python -m benchmarks.profit
 
 bench-pages: $(VENV)/.dev  ## Every page's time and queries on the seeded database of DATABASE_URL

@@ -1,51 +1,81 @@
-"""The peer: bare `litellm.acompletion` in a loop. Prints one JSON line of figures."""
+"""Providers called without any server: an order on stdin, as `benchmarks.load` takes it.
+
+`python -m benchmarks.bare litellm` calls `litellm.acompletion` in a loop, `gateway` this project's
+own boundary to the providers (`jobs.gateway`), which is what a call costs before anything of it is
+checked, held, settled or written. CPU is that of this process, on the core that servers have.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import resource
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-os.environ["LITELLM_MODE"] = "PRODUCTION"
-import litellm
+from benchmarks import load, processes
+from benchmarks.load import Order, Sample
 
-ASK = [{"role": "user", "content": "Summarise our contract."}]
-
-
-async def call(base: str, *, is_stream: bool) -> int:
-    more = {"stream": True, "stream_options": {"include_usage": True}} if is_stream else {}
-    response = await litellm.acompletion(
-        model="openai/bench", messages=ASK, api_base=base, api_key="x", max_retries=0, **more
-    )
-    if not is_stream:
-        return 0
-    return sum([1 async for _ in response])
+os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 
 
-async def measure(base: str, *, count: int, at_once: int, is_stream: bool) -> dict[str, float]:
-    gate = asyncio.Semaphore(at_once)
+def litellm(order: Order) -> Callable[[], Awaitable[Sample]]:
+    import litellm as library
 
-    async def one() -> int:
-        async with gate:
-            return await call(base, is_stream=is_stream)
+    assert order.body is not None
+    body = {**order.body, "model": f"openai/{order.body['model']}"}
+    if order.is_stream:
+        body["stream_options"] = {"include_usage": True}
 
-    await asyncio.gather(*(one() for _ in range(at_once)))
-    started, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    frames = sum(await asyncio.gather(*(one() for _ in range(count))))
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    spent = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
-    return {"rate": count / wall, "cpu_ms": spent * 1000 / count, "frames": frames / count}
+    async def ask() -> Sample:
+        began = time.perf_counter()
+        answer = await library.acompletion(
+            **body, api_base=order.url, api_key="x", max_retries=0, num_retries=0
+        )
+        first, frames = 0.0, 0
+        if order.is_stream:
+            async for _ in answer:
+                first = first or time.perf_counter()
+                frames += 1
+        ended = time.perf_counter()
+        return Sample(ended, ended - began, (first or ended) - began, frames)
+
+    return ask
 
 
-async def main(base: str, calls: int, streams: int, at_once: int) -> None:
-    plain = await measure(base, count=calls, at_once=at_once, is_stream=False)
-    streamed = await measure(base, count=streams, at_once=at_once, is_stream=True)
-    print(json.dumps({"plain": plain, "stream": streamed}))
+def gateway(order: Order) -> Callable[[], Awaitable[Sample]]:
+    from jobs import gateway as boundary
+
+    assert order.body is not None
+    messages, model = order.body["messages"], f"openai/{order.body['model']}"
+    target = boundary.Target(model=model, api_key="x", api_base=order.url)
+
+    async def ask() -> Sample:
+        began, first, frames = time.perf_counter(), 0.0, 0
+        if order.is_stream:
+            stream = await boundary.open_stream(target=target, messages=messages, params={})
+            async for _ in stream:
+                first = first or time.perf_counter()
+                frames += 1
+            stream.usage()
+            await stream.aclose()
+        else:
+            await boundary.complete(target=target, messages=messages, params={})
+        ended = time.perf_counter()
+        return Sample(ended, ended - began, (first or ended) - began, frames)
+
+    return ask
+
+
+async def main(name: str, order: Order) -> load.Figures:
+    ask = {"litellm": litellm, "gateway": gateway}[name](order)
+    # The first call loads what litellm loads late.
+    await ask()
+    return await load.drive(replace(order, pids=[os.getpid()]), [ask] * order.at_once)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:5])))
+    os.sched_setaffinity(0, processes.server_cores(1))
+    print(json.dumps(asdict(asyncio.run(main(sys.argv[1], Order(**json.load(sys.stdin)))))))

@@ -1,4 +1,4 @@
-"""Hold + settle pairs per second on one PostgreSQL: `python -m benchmarks.money`.
+"""Hold + settle pairs per second on one PostgreSQL: `python -m benchmarks money`.
 
 A pair is what a call does to the money: one transaction that takes a hold and one that settles it
 with its entry. Over many wallets, and on one that everybody uses.
@@ -8,29 +8,49 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from benchmarks import scratch
 
 SECONDS = 5.0
 WALLETS = 1000
+PROCESSES = (1, 2, 4, 8)
 
 
-def main() -> int:
-    with scratch.database() as url:
-        scratch.set_up(url)
-        accounts, version_id = _prepare()
-        print(f"{'wallets':>8} {'processes':>10} {'pairs/s':>9}")
-        for wallets, processes in itertools.product((WALLETS, 1), (1, 2, 4, 8)):
+def run() -> dict[str, Any]:
+    """Pairs per second by "wallets/processes". Raises RuntimeError when a wallet is wrong after."""
+    # Spawned processes read the environment, and Django is set up once in each.
+    spawning = multiprocessing.get_context("spawn")
+    with scratch.database() as url, ProcessPoolExecutor(1, mp_context=spawning) as apart:
+        accounts, version_id = apart.submit(_prepare, url).result()
+        found: dict[str, float] = {}
+        for wallets, processes in itertools.product((WALLETS, 1), PROCESSES):
             pairs = _run(url, accounts[:wallets], version_id, processes)
-            print(f"{wallets:>8} {processes:>10} {pairs / SECONDS:>9.0f}", flush=True)
-        _verify()
-    return 0
+            found[f"{wallets}/{processes}"] = pairs / SECONDS
+            print(f"{wallets} wallets, {processes} processes: {pairs / SECONDS:.0f} pairs/s")
+        apart.submit(_verify).result()
+    return found
 
 
-def _prepare() -> tuple[list[int], int]:
+def markdown(figures: dict[str, Any]) -> str:
+    lines = [
+        f"| hold + settle pairs/s | {' | '.join(f'{n} processes' for n in PROCESSES)} |",
+        f"|---|{'---|' * len(PROCESSES)}",
+    ]
+    for wallets, title in ((WALLETS, f"{WALLETS} wallets"), (1, "one hot wallet")):
+        cells = " | ".join(f"{figures[f'{wallets}/{n}']:.0f}" for n in PROCESSES)
+        lines.append(f"| {title} | {cells} |")
+    return "\n".join(lines)
+
+
+def best(figures: dict[str, float], wallets: int) -> float:
+    return max(figures[f"{wallets}/{n}"] for n in PROCESSES)
+
+
+def _prepare(url: str) -> tuple[list[int], int]:
+    scratch.set_up(url)
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
@@ -60,7 +80,7 @@ def _run(url: str, accounts: list[int], version_id: int, processes: int) -> int:
     ]
     for worker in workers:
         worker.start()
-    total = sum(results.get() for _ in workers)
+    total: int = sum(results.get() for _ in workers)
     for worker in workers:
         worker.join()
     return total
@@ -118,9 +138,6 @@ def _verify() -> None:
             " WHERE e.account_id = a.id)"
         )
         wrong = cursor.fetchone()[0]
-    print(f"wallets whose entries do not add up: {wrong}")
     connection.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if wrong:
+        raise RuntimeError(f"{wrong} wallets whose entries do not add up")

@@ -1,194 +1,124 @@
-"""What each part of supply adds to a call: `python -m benchmarks.supply [CALLS]`.
+"""What each part of supply adds to a call, in time, statements and round trips.
 
-One call at a time, in turn with and without each part, on a scratch PostgreSQL and on Redis
-(BENCH_REDIS). Server, provider and client share this process, so the absolute figures are too
-high; what a part adds is the difference to the plain call. Statements and commands are counted at
-the drivers.
+One call at a time, in turn with and without each part, on PostgreSQL and Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import secrets
+import contextlib
 import statistics
-import sys
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiohttp import web
+from benchmarks import contenders, prepare, scratch, wire
+from benchmarks.contenders import DIRECT, PG1, Contender
+from benchmarks.load import Connection, Order
 
-from benchmarks import run, scratch
-from benchmarks.upstream import application
-
-Body = dict[str, Any]
-Part = tuple[str, dict[str, str], Callable[[int], tuple[Body, dict[str, str]]]]
-ASK = {"messages": [{"role": "user", "content": "Summarise our contract."}], "max_tokens": 100}
-counted: Counter[str] = Counter()
+CALLS, WARM_UP = 100, 10
+WIRE = ("postgres statements", "postgres round trips", "redis commands", "redis round trips")
+# What the nth request of a part says beside the others', in its body and in its headers.
+Saying = Callable[[int], tuple[dict[str, Any], dict[str, str]]]
 
 
-def main() -> None:
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    redis_url = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379/8")
-    with scratch.database() as url:
-        os.environ["REDIS_NAMESPACE"] = f"bench-{secrets.token_hex(4)}"
-        scratch.set_up(url, redis_url=redis_url)
-        _count()
-        asyncio.run(_measure(calls))
+def run() -> dict[str, Any]:
+    """By part: p50 and p99 in ms, and what passed over the wire for a call."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder, between = Path(name), stack.enter_context(wire.relays())
+        base = stack.enter_context(contenders.upstream())
+        server = contenders.ours(PG1, base, folder, stack, through=between.through)
+        server.warm_up()
+        scratch.set_up(f"{scratch.server()}/{server.database}")
+        direct = stack.enter_context(contenders.started(DIRECT, base, folder))
+        parts = {"the provider, directly": (direct, _same), **_parts(server, base)}
+        return asyncio.run(_measure(parts, between))
 
 
-def _count() -> None:
-    """Count what is sent to PostgreSQL and to Redis."""
-    import redis.asyncio
-    from django.db.backends.utils import CursorWrapper
+def _parts(server: Contender, base: str) -> dict[str, tuple[Contender, Saying]]:
+    from django.db import connections
 
-    execute, command = CursorWrapper.execute, redis.asyncio.Redis.execute_command
-
-    def counting(self: Any, *arguments: Any, **more: Any) -> Any:
-        counted["statements"] += 1
-        return execute(self, *arguments, **more)
-
-    async def commanding(self: Any, *arguments: Any, **more: Any) -> Any:
-        counted["commands"] += 1
-        return await command(self, *arguments, **more)
-
-    CursorWrapper.execute = counting  # type: ignore[method-assign]
-    redis.asyncio.Redis.execute_command = commanding  # type: ignore[method-assign]
-
-
-def _parts(upstream: str) -> list[Part]:
-    """Name, headers, and what the nth request sends."""
     from teams import privacy
     from teams.models import Team
 
-    def key_of(team_and_key: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {team_and_key.split()[1]}"}
-
-    def named(team_and_key: str) -> Team:
-        return Team.objects.get(slug=team_and_key.split(maxsplit=1)[0])
-
-    plain, limited, kept = (run._prepare(upstream) for _ in range(3))
-    Team.objects.filter(pk=named(limited).pk).update(
-        requests_per_minute=10**6, tokens_per_minute=10**9, calls_in_flight=1000
+    plain, limited, kept = (
+        prepare.team(base),
+        prepare.team(base, **prepare.LIMITS),
+        prepare.team(base),
     )
-    privacy.set_policy(team=named(kept), policy="full", actor="bench")
+    privacy.set_policy(team=Team.objects.get(slug=kept["team"]), policy="full", actor="bench")
+    connections.close_all()
 
-    def same(n: int) -> tuple[Body, dict[str, str]]:
-        return {}, {}
+    def of(team: dict[str, str]) -> Contender:
+        return replace(server, headers={"Authorization": f"Bearer {team['key']}"})
 
-    def keyed(n: int) -> tuple[Body, dict[str, str]]:
-        return {}, {"Idempotency-Key": f"bench-{n}"}
+    return {
+        "a plain call": (of(plain), _same),
+        "with limits": (of(limited), _same),
+        "with an idempotency key": (of(plain), lambda n: ({}, {"Idempotency-Key": f"bench-{n}"})),
+        "cached, missed": (of(plain), lambda n: ({"cache": {"ttl": 60}, "seed": n}, {})),
+        "cached, hit": (of(plain), _hit),
+        "prompt and answer kept": (of(kept), _same),
+    }
 
-    def missed(n: int) -> tuple[Body, dict[str, str]]:
-        return {"cache": {"ttl": 60}, "seed": n}, {}
 
-    def hit(n: int) -> tuple[Body, dict[str, str]]:
-        return {"cache": {"ttl": 600}}, {}
+def _same(number: int) -> tuple[dict[str, Any], dict[str, str]]:
+    return {}, {}
 
-    return [
-        ("a plain call", key_of(plain), same),
-        ("with limits", key_of(limited), same),
-        ("with an idempotency key", key_of(plain), keyed),
-        ("cached, missed", key_of(plain), missed),
-        ("cached, hit", key_of(plain), hit),
-        ("prompt and answer kept", key_of(kept), same),
+
+def _hit(number: int) -> tuple[dict[str, Any], dict[str, str]]:
+    return {"cache": {"ttl": 600}}, {}
+
+
+async def _measure(
+    parts: dict[str, tuple[Contender, Saying]], between: wire.Relays
+) -> dict[str, Any]:
+    taken: dict[str, list[float]] = {name: [] for name in parts}
+    used: dict[str, Counter[str]] = {name: Counter() for name in parts}
+    connections = {name: Connection(of.order("burst")) for name, (of, _) in parts.items()}
+    for number in range(-WARM_UP, CALLS):
+        for name, (of, says) in parts.items():
+            before = Counter(between.counted)
+            connections[name].prepare(_order(of, *says(number)))
+            sample = await connections[name].ask()
+            # What is written after the answer belongs to the call.
+            await asyncio.sleep(0.03)
+            if number >= 0:
+                taken[name].append(sample.whole * 1000)
+                used[name] += between.counted - before
+    for connection in connections.values():
+        connection.close()
+    return {
+        name: {
+            "p50": statistics.median(taken[name]),
+            "p99": statistics.quantiles(taken[name], n=100, method="inclusive")[98],
+            "wire": {kind: used[name][kind] / CALLS for kind in WIRE},
+        }
+        for name in parts
+    }
+
+
+def _order(of: Contender, body: dict[str, Any], headers: dict[str, str]) -> Order:
+    order = of.order("burst")
+    return replace(
+        order,
+        body={**(order.body or {}), "max_tokens": 100, **body},
+        headers={**order.headers, **headers},
+    )
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    lines = [
+        f"| | p50, ms | p99, ms | added p50 | added p99 | {' | '.join(WIRE)} |",
+        f"|---|---|---|---|---|{'---|' * len(WIRE)}",
     ]
-
-
-async def _measure(calls: int) -> None:
-    import uvicorn
-
-    upstream_port, port = run._free_port(), run._free_port()
-    runner = web.AppRunner(application(delay_seconds=0.02, frames=50))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", upstream_port).start()
-    upstream = f"http://127.0.0.1:{upstream_port}/v1"
-    parts = await asyncio.to_thread(_parts, upstream)
-    from jobs import gateway
-    from saas_litellm.asgi import application as served
-
-    server = uvicorn.Server(uvicorn.Config(served, port=port, log_level="error", lifespan="off"))
-    serving = asyncio.create_task(server.serve())
-    async with aiohttp.ClientSession() as session:
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
-            await asyncio.sleep(0.05)
-        address = f"http://127.0.0.1:{port}/v1/chat/completions"
-        taken: dict[str, list[float]] = {name: [] for name, _, _ in parts}
-        used: dict[str, Counter[str]] = {name: Counter() for name, _, _ in parts}
-        direct: list[float] = []
-        for number in itertools.count(-10):
-            if number == calls:
-                break
-            elapsed, _ = await _ask(session, f"{upstream}/chat/completions", {"model": "b"}, {})
-            direct.append(elapsed)
-            for name, headers, make in parts:
-                more, besides = make(number)
-                model = {"model": await _model(session, port, headers)}
-                elapsed, spent = await _ask(
-                    session, address, {**model, **more}, {**headers, **besides}
-                )
-                if number >= 0:
-                    taken[name].append(elapsed)
-                    used[name] += spent
-    server.should_exit = True
-    await serving
-    await runner.cleanup()
-    await gateway.shut_down()
-    _print(calls, direct, taken, used)
-
-
-_models: dict[str, str] = {}
-
-
-async def _model(session: aiohttp.ClientSession, port: int, headers: dict[str, str]) -> str:
-    key = headers["Authorization"]
-    if key not in _models:
-        async with session.get(f"http://127.0.0.1:{port}/v1/models", headers=headers) as answer:
-            _models[key] = (await answer.json())["data"][0]["id"]
-    return _models[key]
-
-
-async def _ask(
-    session: aiohttp.ClientSession, address: str, body: Body, headers: dict[str, str]
-) -> tuple[float, Counter[str]]:
-    # What the last request still writes after its answer is its own.
-    await asyncio.sleep(0.01)
-    counted.clear()
-    started = time.perf_counter()
-    async with session.post(address, json={**ASK, **body}, headers=headers) as answer:
-        text = await answer.read()
-        elapsed = time.perf_counter() - started
-        if answer.status != 200:
-            raise RuntimeError(text[:300])
-    await asyncio.sleep(0.02)
-    return elapsed, Counter(counted)
-
-
-def _print(
-    calls: int, direct: list[float], taken: dict[str, list[float]], used: dict[str, Counter[str]]
-) -> None:
-    print(f"{calls} calls of each, one at a time; PostgreSQL + Redis; the provider takes 20 ms")
-    print(
-        f"{'':28}{'p50 ms':>8}{'p99 ms':>8}{'added p50':>11}{'added p99':>11}{'SQL':>7}{'Redis':>7}"
-    )
-    print(f"{'the provider, directly':28}{_at(direct, 50):8.1f}{_at(direct, 99):8.1f}")
-    plain = taken["a plain call"]
-    for name, times in taken.items():
-        base = direct if times is plain else plain
-        print(
-            f"{name:28}{_at(times, 50):8.1f}{_at(times, 99):8.1f}"
-            f"{_at(times, 50) - _at(base, 50):11.1f}{_at(times, 99) - _at(base, 99):11.1f}"
-            f"{used[name]['statements'] / calls:7.1f}{used[name]['commands'] / calls:7.1f}"
-        )
-
-
-def _at(times: list[float], percent: int) -> float:
-    return statistics.quantiles(times, n=100)[percent - 1] * 1000
-
-
-if __name__ == "__main__":
-    main()
+    direct, plain, *_ = figures.values()
+    for name, of in figures.items():
+        base = direct if of in (direct, plain) else plain
+        added = " | ".join(f"{of[q] - base[q]:.1f}" for q in ("p50", "p99"))
+        passed = " | ".join(f"{of['wire'][kind]:.1f}" for kind in WIRE)
+        lines.append(f"| {name} | {of['p50']:.1f} | {of['p99']:.1f} | {added} | {passed} |")
+    return "\n".join(lines)

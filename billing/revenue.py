@@ -19,7 +19,7 @@ from django.db.models import Case, Max, Min, QuerySet, Sum, Value, When
 from django.db.models.functions import Trunc
 
 from billing import lots
-from billing.models import Draw, Entry, Grant, RevenueDay
+from billing.models import ArchivedMonth, Draw, Entry, Grant, RevenueDay
 from saas_litellm.base import clock
 from saas_litellm.base.days import in_days
 from saas_litellm.base.money import from_nano
@@ -89,15 +89,15 @@ def deferred(*, account_ids: Iterable[int] | None = None) -> list[Month]:
     chosen = None if account_ids is None else list(account_ids)
     lots.fold_all(chosen)
     months: dict[str, Month] = defaultdict(lambda: Month(month=""))
-    last_kept = None
+    newest_kept = None
     if chosen is None:
-        last_kept = _last_kept()
+        newest_kept = last_kept()
         for kept in RevenueDay.objects.all():
             for name in _SUMS:
                 # A month without a line has no row.
                 if amount := getattr(kept, name):
                     _add(months[_name(kept.day)], name, amount)
-    since = last_kept + timedelta(days=1) if last_kept else None
+    since = newest_kept + timedelta(days=1) if newest_kept else None
     for first, name, amount in _addends("month", _Span(first=since, accounts=chosen)):
         _add(months[_name(first)], name, amount)
     ordered = []
@@ -119,8 +119,8 @@ def header() -> list[str]:
 
 def keep_due() -> int:
     """Keep the sums of days that are over and not kept yet, oldest first; returns of how many."""
-    last_kept = _last_kept()
-    first = last_kept + timedelta(days=1) if last_kept else _first_day()
+    newest = last_kept()
+    first = newest + timedelta(days=1) if newest else _first_day()
     over = (clock.now() - SETTLED_AFTER).date() - timedelta(days=1)
     if first is None or first > over:
         return 0
@@ -134,8 +134,11 @@ def keep_due() -> int:
 
 
 def forget() -> None:
-    """Keep no day: for when a history was written after the fact. Reports stay exact, and slower."""
-    RevenueDay.objects.all().delete()
+    """Keep no day: for when a history was written after the fact. Reports stay exact, and slower.
+
+    Days up to the newest archived month stay: their lines are by month now.
+    """
+    RevenueDay.objects.filter(day__gte=_archived_until()).delete()
 
 
 def rebuild() -> int:
@@ -149,7 +152,7 @@ def rebuild() -> int:
 
 def compare() -> list[str]:
     """Every difference between the kept sums and the lines and draws; none if all is well."""
-    kept = {day.day: day for day in RevenueDay.objects.all()}
+    kept = {day.day: day for day in RevenueDay.objects.filter(day__gte=_archived_until())}
     if not kept:
         return []
     return [
@@ -160,9 +163,16 @@ def compare() -> list[str]:
     ]
 
 
-def _last_kept() -> date | None:
+def last_kept() -> date | None:
+    """The newest day whose sums are kept; all days before it are."""
     newest: date | None = RevenueDay.objects.aggregate(day=Max("day"))["day"]
     return newest
+
+
+def _archived_until() -> date:
+    """The first day whose lines and draws are all in the ledger, one by one."""
+    newest = ArchivedMonth.objects.aggregate(month=Max("month"))["month"]
+    return (newest + timedelta(days=32)).replace(day=1) if newest else date.min
 
 
 def _first_day() -> date | None:

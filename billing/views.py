@@ -18,7 +18,7 @@ PAGE = 100
 
 
 class Transactions(Query):
-    kind: Literal["grant", "charge", "refund", "adjustment", "expiry"] | None = None
+    kind: Literal["grant", "charge", "refund", "adjustment", "expiry", "carried"] | None = None
     cursor: int | None = Field(None, ge=1)
 
 

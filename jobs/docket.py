@@ -192,6 +192,9 @@ class Docket:
         rows.update([job for pk, job in self._moved.items() if pk not in new], _MOVED)
         rows.update(self._ended, _SAID)
         rows.insert(self._history)
+
+    def tell(self) -> None:
+        """What is told of it, once it is written."""
         for job in self._new:
             telling.created(job)
         for job in self._started:

@@ -80,6 +80,7 @@ def enter(new: NewJob) -> Job:
         docket.add(drafted.job, actor=drafted.actor)
         book.write()
         docket.write()
+        docket.tell()
         use_quote(drafted)
     return drafted.job
 

@@ -21,8 +21,9 @@ from jobs import calls, failures, lifecycle, observed, playback, routing, upstre
 from jobs.calls import OpenCall, Order, Outcome
 from jobs.gateway import FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
+from jobs.refusals import Restarting
 from jobs.routing import Candidate
-from jobs.runs import JOB_CANCELLED, Progress, Run
+from jobs.runs import JOB_CANCELLED, RESTART_SECONDS, SHUTDOWN, Progress, Run
 from jobs.settling import Settlement, settle_all, unit_prices
 from jobs.usage import Usage
 from saas_litellm.base.bridge import in_database
@@ -35,19 +36,24 @@ from teams import limits
 logger = logging.getLogger(__name__)
 
 _SETTLE_TRIES = 4
+# How long calls that were stopped as the process ends may take to settle.
+SETTLING_SECONDS = 5
 _settlements: Group[Settlement, Call] = Group(settle_all)
 
 _running: dict[UUID, Run] = {}
-_tasks: set[asyncio.Task[Any]] = set()
+_tasks: dict[asyncio.Task[Any], Run] = {}
+_is_closed = False
 _watcher: asyncio.Task[None] | None = None
 
 
 def start(*, order: Order, admit: Callable[[], Awaitable[OpenCall]]) -> Run:
-    """Begin a call; ``admit`` opens it or raises a Refusal."""
+    """Begin a call; ``admit`` opens it or raises a Refusal. Raises Restarting while it stops."""
+    if _is_closed:
+        raise Restarting(retry_after_seconds=RESTART_SECONDS)
     run = Run(order=order, admit=admit)
     task = asyncio.create_task(_drive(run), name="call")
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    _tasks[task] = run
+    task.add_done_callback(_tasks.pop)
     # A reader that left never looks at these; asyncio would log them as forgotten.
     for future in (run.admitted, run.settled):
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -73,15 +79,21 @@ def stop_job(job_id: UUID) -> None:
             run.stop(JOB_CANCELLED)
 
 
+def close() -> None:
+    """Begin no call from now on: this process stops."""
+    global _is_closed  # noqa: PLW0603 - of the process, like its calls
+    _is_closed = True
+
+
 async def drain(grace_seconds: float) -> int:
     """Wait for calls in flight to settle; stop the rest. Returns how many were stopped."""
     if _tasks:
         await asyncio.wait(set(_tasks), timeout=grace_seconds)
-    left = [run for run in _running.values() if not run.settled.done()]
+    left = [run for run in _tasks.values() if not run.settled.done()]
     for run in left:
-        run.stop("shutdown")
+        run.stop(SHUTDOWN)
     if _tasks:
-        await asyncio.wait(set(_tasks), timeout=5)
+        await asyncio.wait(set(_tasks), timeout=SETTLING_SECONDS)
     return len(left)
 
 
@@ -218,10 +230,7 @@ async def _outcome(run: Run, opened: OpenCall, attempt: Attempt | None, latency_
     elif progress.answer is not None:
         usage = progress.answer.usage
     elif progress.stream is not None and progress.is_output_delivered:
-        reported = progress.stream.reported_usage()
-        if reported is None:
-            reported = await asyncio.to_thread(progress.stream.usage)
-        usage = reported
+        usage = await progress.stream.counted()
     else:
         usage = Usage(prompt_tokens=opened.call.estimated_prompt_tokens, source="estimate")
     if recording is not None and attempt is not None:

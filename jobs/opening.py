@@ -213,17 +213,20 @@ class _Desk:
         return job.hold if job.hold_id is None else self._book.pool(job.hold_id)
 
     def _write(self) -> None:
-        self._book.write()
-        self._docket.write()
-        for drafted in self._new:
-            lifecycle.use_quote(drafted)
+        self._book.write_first()
         calls = [opened.call for opened in self._opened]
         for call in calls:
             # A related row that was saved after it was assigned.
             call.hold = call.hold
-        rows.insert(calls)
         attempts = [opened.attempt for opened in self._opened if opened.attempt is not None]
-        rows.insert(attempts, known_by="call_id")
+        with rows.together():
+            self._book.write()
+            self._docket.write()
+            rows.insert(calls)
+            rows.insert(attempts, known_by="call_id")
+        self._docket.tell()
+        for drafted in self._new:
+            lifecycle.use_quote(drafted)
 
 
 def _has_pool(job: Job) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
+from jobs import partitions
 from jobs.models import Call, Payload
 from saas_litellm.base import audit, clock, encryption
 from teams.models import Team
@@ -68,9 +69,20 @@ def look(call: Call, *, actor: str) -> dict[str, Any] | None:
 
 
 def purge() -> int:
-    """Delete what is past its time, or belongs to a team that keeps none any more; how many."""
-    no_longer = ~Q(call__team__payload_policy=Team.PayloadPolicy.FULL)
-    due = Payload.objects.filter(Q(expires_at__lte=clock.now()) | no_longer)
+    """Delete what is past its time, or belongs to a team that keeps none any more; how many.
+
+    Of partitions, those that are past are dropped whole, and count as one.
+    """
+    due = ~Q(call__team__payload_policy=Team.PayloadPolicy.FULL)
+    dropped = 0
+    if partitions.are_payloads_partitioned():
+        dropped = partitions.drop_past_payloads()
+    else:
+        due |= Q(expires_at__lte=clock.now())
+    return dropped + _delete(Payload.objects.filter(due))
+
+
+def _delete(due: QuerySet[Payload]) -> int:
     deleted, _ = Payload.objects.filter(
         pk__in=list(due.values_list("pk", flat=True)[:_PURGED_AT_ONCE])
     ).delete()

@@ -21,6 +21,7 @@ from django.db.models.functions import TruncMonth
 
 from jobs.facts import NAMES, Filters, Sums, filtered, raw_rows
 from jobs.models import Job, PlatformDay, ProfitDay, RollupDay
+from saas_litellm.base import replica
 from saas_litellm.base.days import midnight
 from saas_litellm.base.refusals import Invalid
 from teams.models import Alias, Deployment, Organization, Team
@@ -50,6 +51,7 @@ class Report:
         }
 
 
+@replica.reading()
 def report(
     *, start: date, end: date, group_by: str | None = None, filters: Filters | None = None
 ) -> Report:

@@ -15,6 +15,7 @@ from django.db.models import F, Sum
 from jobs import facts, profit
 from jobs.facts import Filters, Sums
 from jobs.profit import Report
+from saas_litellm.base import replica
 
 # A row's key: of a team or an organization; None: corrections that no call explains.
 Key = int | None
@@ -36,6 +37,7 @@ _REVENUE = F("price_nano_usd") - F("refunded_nano_usd")
 _AMOUNTS = {"revenue": _REVENUE, "margin": _REVENUE - F("provider_cost_nano_usd")}
 
 
+@replica.reading()
 def page(
     *, start: date, end: date, group_by: str, filters: Filters, number: int, rows: int
 ) -> tuple[Report, int]:
@@ -52,6 +54,7 @@ def page(
     return found, len(order)
 
 
+@replica.reading()
 def ends(*, start: date, end: date, group_by: str, rows: int) -> Ends:
     """So many of the best and of the worst by margin. Raises Invalid."""
     profit.require_sensible(start, end, group_by)

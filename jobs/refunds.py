@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import F, Sum
 
 from billing import ledger
+from billing.ledger import archive
 from billing.models import Entry
 from billing.refusals import IdempotencyKeyReused, RefundBeyondCharge
 from jobs import allowance, lifecycle, rollups
@@ -107,6 +108,7 @@ def refund_call(
 def spread(*, job: Job, nanocredits: int, reason: str, actor: str, key: str) -> list[Entry]:
     """Give an amount back over the job's charges, newest first, in the caller's transaction."""
     references = [f"job:{job.pk}", *(f"call:{pk}" for pk in job.calls.values_list("pk", flat=True))]
+    _require_in_ledger(job, references)
     charges = Entry.objects.filter(
         account=job.account_id, kind=Entry.Kind.CHARGE, reference__in=references
     ).order_by("-id")
@@ -140,6 +142,7 @@ def give_back_call(
     """Give back of one call's charge, in the caller's transaction; None for nothing."""
     if nanocredits <= 0:
         return None
+    _require_in_ledger(call.job, [f"call:{call.pk}"])
     charge = Entry.objects.get(
         account=call.job.account_id, kind=Entry.Kind.CHARGE, reference=f"call:{call.pk}"
     )
@@ -151,6 +154,16 @@ def give_back_call(
         actor=actor,
         key=key,
     )
+
+
+def _require_in_ledger(job: Job, references: list[str]) -> None:
+    """Raises Invalid where a charge was archived with its month."""
+    if archive.has(account_id=job.account_id, references=references):
+        raise Invalid(
+            "It was charged in a month that is archived: adjust the balance instead, or bring"
+            " the month back.",
+            param="job_id",
+        )
 
 
 def _give_back(

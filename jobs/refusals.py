@@ -74,3 +74,9 @@ class ProviderTimeout(Unavailable):
 class Overloaded(Unavailable):
     code = "overloaded"
     default_message = "The model is overloaded. Try again shortly."
+
+
+class Restarting(Unavailable):
+    """This process stops. Another one, or its next life, takes the request."""
+
+    default_message = "The platform restarts. Send it again; nothing undelivered was charged."

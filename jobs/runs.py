@@ -12,7 +12,7 @@ from jobs.calls import OpenCall, Order
 from jobs.gateway import Answer, Chunk, Embedding, Media, ProviderFailure
 from jobs.models import Call
 from jobs.pipe import Pipe
-from jobs.refusals import JobClosed
+from jobs.refusals import JobClosed, Restarting
 from saas_litellm.base.limiter import Admission
 from saas_litellm.base.refusals import Refusal
 
@@ -20,6 +20,9 @@ from saas_litellm.base.refusals import Refusal
 WAITING_CHUNKS = 256
 CLIENT_GONE = "client_gone"
 JOB_CANCELLED = "job_cancelled"
+SHUTDOWN = "shutdown"
+# When another process may have taken this one's place.
+RESTART_SECONDS = 1
 
 
 @dataclass(slots=True)
@@ -97,6 +100,8 @@ class Run:
         """What the caller is told when the call did not end well."""
         if self.stop_reason == JOB_CANCELLED:
             return JobClosed("The job was cancelled while this call ran.")
+        if self.stop_reason == SHUTDOWN:
+            return Restarting(retry_after_seconds=RESTART_SECONDS)
         if self.progress.failure is not None:
             return failures.refusal_for(self.progress.failure)
         return None

@@ -286,22 +286,18 @@ class _Clerk:
         return amount
 
     def _write(self) -> None:
-        self._book.write()
-        rows.update([case.call for case in self.cases], _SETTLED)
         ended = [attempt for case in self.cases if (attempt := _ended(case)) is not None]
-        rows.update(ended, _ATTEMPTED)
         for case in self.cases:
-            if case.cost_nano_usd and case.settlement.attempt is not None:
-                self._lines.append(
-                    cost_line(
-                        case.call,
-                        case.settlement.attempt,
-                        CostLine.Kind.ATTEMPT,
-                        case.cost_nano_usd,
-                    )
-                )
-        rows.insert(self._lines)
-        self._docket.write()
+            attempt, cost = case.settlement.attempt, case.cost_nano_usd
+            if cost and attempt is not None:
+                self._lines.append(cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
+        self._book.write_first()
+        with rows.together():
+            self._book.write()
+            rows.update([case.call for case in self.cases], _SETTLED)
+            rows.update(ended, _ATTEMPTED)
+            rows.insert(self._lines)
+            self._docket.write()
         for case in self.cases:
             opened, parts = case.settlement.opened, case.settlement.outcome.parts
             if opened.claim is not None:

@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 
 from billing.models import Entry
 from jobs.models import Call, Job
+from saas_litellm.base import replica
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid
 from teams.models import Team
@@ -59,6 +60,7 @@ def events(span: Span, *, after: str = "") -> Iterator[UsageEvent]:
         after = found[-1].id
 
 
+@replica.reading()
 def page(span: Span, *, after: str = "", limit: int = PAGE) -> list[UsageEvent]:
     """The next ``limit`` events, ordered by kind, moment and id. Raises Invalid for an unknown id."""
     found: list[UsageEvent] = []

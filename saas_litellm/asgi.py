@@ -94,6 +94,7 @@ class BoundedBody:
 async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
     """Start-up: refuse an unsafe configuration, warm litellm up. Shutdown: settle what runs."""
     background: worker.Thread | None = None
+    stopping = Stopping()
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -111,14 +112,12 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
             if settings.WARM_UP:
                 asyncio.get_running_loop().run_in_executor(None, gateway.warm_up)
             background = worker.Thread.started() if settings.EMBEDDED else None
-            _close_when_stopped(following.close)
+            _when_stopped(following.close, stopping.begin)
             await send({"type": "lifespan.startup.complete"})
         else:
             live.feed.close()
             following.close()
-            stopped = await metering.drain(settings.SHUTDOWN_GRACE_SECONDS)
-            if stopped:
-                logger.warning("stopped %d calls at shutdown; each is settled", stopped)
+            await stopping.ended()
             if background is not None:
                 background.stop()
             await gateway.shut_down()
@@ -127,7 +126,28 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
             return
 
 
-def _close_when_stopped(close: Callable[[], None]) -> None:
+class Stopping:
+    """The end of this process's calls: they settle, or are stopped as the grace ends; once."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        metering.close()
+        self._task = self._task or asyncio.create_task(self._drain(), name="drain")
+
+    async def ended(self) -> None:
+        self.begin()
+        assert self._task is not None
+        await self._task
+
+    async def _drain(self) -> None:
+        stopped = await metering.drain(settings.SHUTDOWN_GRACE_SECONDS)
+        if stopped:
+            logger.warning("stopped %d calls at shutdown; each is settled", stopped)
+
+
+def _when_stopped(*begin: Callable[[], None]) -> None:
     """On the signal itself: the server says that it stops only after the last open answer."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -137,7 +157,8 @@ def _close_when_stopped(close: Callable[[], None]) -> None:
         if callable(before):
 
             def pass_on(number: int, frame: Any, then: Callable[..., Any] = before) -> None:
-                loop.call_soon_threadsafe(close)
+                for one in begin:
+                    loop.call_soon_threadsafe(one)
                 then(number, frame)
 
             signal.signal(number, pass_on)

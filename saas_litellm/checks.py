@@ -6,7 +6,9 @@ explains each.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 MIN_SECRET_LENGTH = 32
 
 
-@register(Tags.security)
+@register(Tags.security, deploy=True)
 def check_branch(**_: Any) -> list[CheckMessage]:
     if settings.EMBEDDED:
         return [Info("Running embedded: SQLite, one web process.", id="saas.I001")]
@@ -101,6 +103,19 @@ def check_limits(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
+def check_replica(**_: Any) -> list[CheckMessage]:
+    if settings.EMBEDDED and settings.DATABASE_REPLICA_URL:
+        return [
+            Error(
+                "DATABASE_REPLICA_URL without DATABASE_URL: SQLite has no replicas.",
+                hint="Set DATABASE_URL, or unset DATABASE_REPLICA_URL.",
+                id="saas.E025",
+            )
+        ]
+    return []
+
+
+@register(Tags.database)
 def check_threads(**_: Any) -> list[CheckMessage]:
     if not settings.EMBEDDED and settings.DATABASE_THREADS > settings.DATABASE_POOL_MAX_SIZE:
         return [
@@ -117,6 +132,22 @@ def check_threads(**_: Any) -> list[CheckMessage]:
 def check_sqlite_version(**_: Any) -> list[CheckMessage]:
     if settings.EMBEDDED and sqlite3.sqlite_version_info < (3, 35):
         return [Error("SQLite 3.35 or newer is needed (RETURNING).", id="saas.E009")]
+    return []
+
+
+@register(Tags.security)
+def check_folder(**_: Any) -> list[CheckMessage]:
+    if not settings.EMBEDDED:
+        return []
+    folder = Path(settings.DATABASES["default"]["NAME"]).absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [
+            Error(
+                f"SQLite cannot write its file: {folder} is missing or not writable.",
+                hint="Set DATABASE_URL; a container's image needs it. Locally `make run` makes var/.",
+                id="saas.E024",
+            )
+        ]
     return []
 
 
@@ -268,6 +299,7 @@ def refusal_to_serve() -> str:
         *check_processes(),
         *check_limits(),
         *check_threads(),
+        *check_folder(),
         *check_sign_in(),
         *check_webhooks(),
         *check_payments(),

@@ -6,14 +6,18 @@ It names no customer and no secret, so it needs no session; WhiteNoise answers w
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from typing import IO, Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.handlers.asgi import ASGIRequest
+from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import render
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 PREFIX = "/help/"
+PART_BYTES = 256 * 1024
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # untyped
@@ -24,6 +28,20 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # untyp
         # Where DEBUG is off the files are listed once, now; else each is looked for when asked for.
         if self.autorefresh or settings.HELP_ROOT.is_dir():
             self.add_files(str(settings.HELP_ROOT), prefix=PREFIX)
+
+    @staticmethod
+    def serve(static_file: Any, request: HttpRequest) -> FileResponse:
+        response: FileResponse = WhiteNoiseMiddleware.serve(static_file, request)
+        if isinstance(request, ASGIRequest):
+            # An iterator that is not async would be read whole into memory first, with a warning.
+            response.streaming_content = _parts(response.file_to_stream)
+        return response
+
+
+async def _parts(file: IO[bytes] | None) -> AsyncIterator[bytes]:
+    """Of a file; nothing of None, for a HEAD or a 304."""
+    while file is not None and (part := await asyncio.to_thread(file.read, PART_BYTES)):
+        yield part
 
 
 def missing(request: HttpRequest, path: str = "") -> HttpResponse:

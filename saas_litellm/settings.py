@@ -72,6 +72,17 @@ else:
             "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 30},
         },
     }
+# Reports read it; everything else, and every write, goes to DATABASE_URL.
+DATABASE_REPLICA_URL = env.str("DATABASE_REPLICA_URL", default="")
+if DATABASE_REPLICA_URL and not EMBEDDED:
+    _replica = env.db("DATABASE_REPLICA_URL")
+    DATABASES["replica"] = {
+        **DATABASES["default"],
+        **_replica,
+        "OPTIONS": {**_replica.get("OPTIONS", {}), "pool": DATABASES["default"]["OPTIONS"]["pool"]},
+        "TEST": {"MIRROR": "default"},
+    }
+    DATABASE_ROUTERS = ["saas_litellm.base.replica.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
@@ -393,6 +404,7 @@ LOGGING = {
     "filters": {
         "secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"},
         "ids": {"()": "saas_litellm.base.telemetry.context.WithIds"},
+        "one_line": {"()": "saas_litellm.base.telemetry.context.OneLine"},
     },
     "handlers": {
         "console": {
@@ -415,6 +427,8 @@ LOGGING = {
     }
     # Django's own handlers would write past the filter: without them all goes to the console above.
     | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")}
+    # Whoever scans the internet sends wrong Host headers.
+    | {"django.security.DisallowedHost": {"filters": ["one_line"]}}
     # In JSON the server's own lines are objects too.
     | (
         {

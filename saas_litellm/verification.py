@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -22,8 +23,10 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from billing import plans
+from billing.ledger import archive
 from billing.models import (
     Account,
+    ArchivedEntry,
     BudgetPeriod,
     Draw,
     Entry,
@@ -33,9 +36,10 @@ from billing.models import (
     Lot,
     MonthlyMinimum,
 )
-from jobs import repricing, rollups
+from jobs import partitions, repricing, rollups
 from jobs.models import Call, CostLine, Job
 from payments.models import Payment
+from saas_litellm import archive_checks
 from saas_litellm.base import alarms, clock
 from saas_litellm.base.models import LedgerCheck
 
@@ -57,6 +61,7 @@ def verify() -> list[Violation]:
     """Every violation there is, from one snapshot of the database."""
     checks: tuple[Callable[[], Iterator[Violation]], ...] = (
         _accounts,
+        _apart,
         _charges_of_calls,
         _charges_of_jobs,
         _charges_of_months,
@@ -123,8 +128,12 @@ def _accounts() -> Iterator[Violation]:
     opened = Hold.objects.filter(state=Hold.State.OPEN)
     held = _sums(opened.values_list("account_id").annotate(Sum("amount_nanocredits")))
     running: dict[int, int] = defaultdict(int)
+    carried = archive.newest_carried()
     for entry in Entry.objects.order_by("id").iterator(CHUNK):
         running[entry.account_id] += entry.amount_nanocredits
+        if entry.pk < carried.get(entry.account_id, 0):
+            # Charges that stood between these lines are archived: the carried line has them all.
+            continue
         if running[entry.account_id] != entry.balance_after_nanocredits:
             yield Violation("I1", f"entry {entry.pk}", "its balance after is not the running sum")
             running[entry.account_id] = entry.balance_after_nanocredits
@@ -138,6 +147,12 @@ def _accounts() -> Iterator[Violation]:
             yield Violation("I3", row, "more is held than there is")
 
 
+def _apart() -> Iterator[Violation]:
+    """What no constraint of the database spans: archived charges, and attempts in partitions."""
+    for found in chain(archive_checks.carried_lines(), partitions.attempts_twice()):
+        yield Violation(*found)
+
+
 def _charges_of_calls() -> Iterator[Violation]:
     taken = _sums(
         Entry.objects.filter(reference__startswith="call:")
@@ -145,6 +160,7 @@ def _charges_of_calls() -> Iterator[Violation]:
         .values_list("reference")
         .annotate(Sum("amount_nanocredits"))
     )
+    archive_checks.add_archived(taken, "call:")
     refunded = _refunds("call:")
     calls = Call.objects.select_related("job", "alias")
     for call in calls.filter(status=Call.Status.SETTLED).iterator(CHUNK):
@@ -166,6 +182,7 @@ def _charges_of_jobs() -> Iterator[Violation]:
         .values_list("reference")
         .annotate(Sum("amount_nanocredits"))
     )
+    archive_checks.add_archived(charged, "job:")
     refunded = _refunds("job:")
     delivered = set(Call.objects.filter(is_output_delivered=True).values_list("job_id", flat=True))
     for job in Job.objects.iterator(CHUNK):
@@ -202,7 +219,10 @@ def _orphan_charges() -> Iterator[Violation]:
         for team_id, month in MonthlyMinimum.objects.values_list("team_id", "month")
     }
     seen: set[str] = set()
-    for entry in Entry.objects.filter(kind=Entry.Kind.CHARGE).iterator(CHUNK):
+    for entry in chain(
+        Entry.objects.filter(kind=Entry.Kind.CHARGE).iterator(CHUNK),
+        ArchivedEntry.objects.iterator(CHUNK),
+    ):
         if entry.reference not in references:
             yield Violation("I4", f"entry {entry.pk}", f"charges {entry.reference}, unknown")
         if entry.reference in seen:
@@ -277,7 +297,10 @@ def _budgets() -> Iterator[Violation]:
         references[hold.reference] = hold.budget_period_ids
         for period_id in hold.budget_period_ids:
             held[period_id] += hold.amount_nanocredits if hold.state == Hold.State.OPEN else 0
-    for entry in Entry.objects.filter(idempotency_key__startswith="charge:").iterator(CHUNK):
+    for entry in chain(
+        Entry.objects.filter(idempotency_key__startswith="charge:").iterator(CHUNK),
+        ArchivedEntry.objects.iterator(CHUNK),
+    ):
         for period_id in references.get(entry.reference, ()):
             used[period_id] -= entry.amount_nanocredits
     for period in BudgetPeriod.objects.iterator(CHUNK):

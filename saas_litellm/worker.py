@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from billing import budgets, expiry, lots, minimums, recurring, revenue, runway, thresholds
-from jobs import calls, closing, drift, margins, payloads, rollups, shadows
+from jobs import calls, closing, drift, margins, partitions, payloads, rollups, shadows
 from payments import auto, events
 from saas_litellm import verification
 from saas_litellm.base import alerts, clock, idempotency, outbox
@@ -43,6 +43,7 @@ CHORES: Mapping[str, Callable[[], int]] = {
 }
 # What changes slowly is looked at less often.
 SLOW_CHORES: Mapping[str, Callable[[], int]] = {
+    "partitions to come": partitions.keep_ahead,
     "old idempotency keys": idempotency.purge_expired,
     "monthly minimums": minimums.charge_due,
     "shadow days": shadows.price_due,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +20,12 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from billing import plans
+from jobs import gateway
+from jobs.gateway import direct
 from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
 from tests import emptying
+from tests.own_database import own as own_database_of
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +48,15 @@ def _forget_plans(settings: Any) -> None:
 
 
 @pytest.fixture
+def own_database(transactional_db: None, django_db_blocker: Any) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, which it may change as it likes; its name."""
+    if connection.vendor != "postgresql":
+        pytest.skip("of PostgreSQL alone")
+    with own_database_of(django_db_blocker) as name:
+        yield name
+
+
+@pytest.fixture
 def pages_served(settings: Any) -> None:
     """Pages find their files though nobody collected them."""
     settings.STORAGES = {
@@ -64,6 +76,13 @@ def sold_online(settings: Any) -> None:
 def provider() -> Iterator[ProviderServer]:
     with ProviderServer() as server:
         yield server
+
+
+@pytest.fixture
+async def connections_closed() -> AsyncIterator[None]:
+    """The gateway's connections end with the test, as its event loop does."""
+    yield
+    await gateway.shut_down()
 
 
 @pytest.fixture
@@ -102,6 +121,10 @@ class Live:
 
 class _Thread(uvicorn.Server):
     def install_signal_handlers(self) -> None: ...
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await direct.close()
 
 
 @pytest.fixture

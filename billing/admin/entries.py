@@ -63,6 +63,7 @@ class EntryAdmin(LongList):
         ("Refunded", "kind=refund"),
         ("Adjusted", "kind=adjustment"),
         ("Expired", "kind=expiry"),
+        ("Carried forward", "kind=carried"),
     )
     search_help_text = "reference, id of a job or call, team, organization"
     sortable_by = ("created_at",)

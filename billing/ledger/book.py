@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import connection
-from django.db.models import F, Model, QuerySet
+from django.db.models import Model, QuerySet
 
 from billing.ledger import wallet
 from billing.models import Account, BudgetPeriod, Entry, Grant, Hold
@@ -26,6 +25,8 @@ from saas_litellm.base import clock, rows
 from saas_litellm.base.money import NANO, divide_half_even
 
 R = TypeVar("R", bound=Model)
+_POOL = ("amount_nanocredits",)
+_PERIOD = ("used_nanocredits", "held_nanocredits")
 
 
 class HoldAlreadyClosed(Exception):
@@ -69,7 +70,7 @@ class Book:
         self._periods: dict[int, BudgetPeriod] = {}
         self._pools: dict[int, Hold] = {}
         self._holds: list[Hold] = []
-        self._closed: dict[str, list[int]] = {Hold.State.SETTLED: [], Hold.State.RELEASED: []}
+        self._closed: list[Hold] = []
         self._entries: list[Entry] = []
         # Each change as (row, column, by how much): to write it, and to take it back.
         self._moves: list[tuple[Account | BudgetPeriod | Hold, str, int]] = []
@@ -223,41 +224,41 @@ class Book:
         """As it is now, in nanocredits."""
         return self._accounts[account_id].balance_nanocredits
 
-    def write(self) -> None:
-        """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
-        now = clock.now()
-        sums: dict[tuple[type, int], dict[str, int]] = {}
-        for row, column, by in self._moves:
-            if row.pk is not None:
-                moved = sums.setdefault((type(row), row.pk), {})
-                moved[column] = moved.get(column, 0) + by
-        for (model, pk), moved in sums.items():
-            if model is Hold:
-                pools = Hold.objects.filter(pk=pk, state=Hold.State.OPEN)
-                pools.update(amount_nanocredits=F("amount_nanocredits") + sum(moved.values()))
-        # After that: a pool that ends here says what was left in it.
-        for state, ids in self._closed.items():
-            still_open = Hold.objects.filter(pk__in=ids, state=Hold.State.OPEN)
-            if ids and still_open.update(state=state, closed_at=now) != len(ids):
-                raise HoldAlreadyClosed
-        # A pool before the holds that draw on it.
+    def write_first(self) -> None:
+        """Save the rows that others refer to: new holds, a pool before those that draw on it, and
+        entries that bring in a lot."""
         for are_drawn in (False, True):
             new = [held for held in self._holds if (held.pool is not None) == are_drawn]
             for held in new:
                 # A pool that was saved after it was assigned.
                 held.pool = held.pool
             rows.insert(new, known_by="reference")
-        _move_periods([(pk, moved) for (model, pk), moved in sums.items() if model is BudgetPeriod])
-        wallet.move_all(
-            {
-                pk: (moved.get("balance_nanocredits", 0), moved.get("held_nanocredits", 0))
-                for (model, pk), moved in sums.items()
-                if model is Account
-            }
-        )
-        rows.insert(self._entries, known_by="reference")
+        self._holds = []
         given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
+        rows.insert(given, known_by="reference")
         rows.insert([Grant(entry=entry, kind=Grant.Kind.ADJUSTMENT) for entry in given])
+        self._entries = [entry for entry in self._entries if entry not in given]
+
+    def write(self) -> None:
+        """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
+        self.write_first()
+        sums: dict[type, dict[int, dict[str, int]]] = {Hold: {}, BudgetPeriod: {}, Account: {}}
+        for row, column, by in self._moves:
+            if row.pk is not None:
+                moved = sums[type(row)].setdefault(row.pk, {})
+                moved[column] = moved.get(column, 0) + by
+        with rows.together():
+            rows.add(Hold, _by(sums[Hold], _POOL), _POOL, only="billing_hold.state = 'open'")
+            # After that: a pool that ends here says what was left in it.
+            rows.update(
+                self._closed,
+                ("state", "closed_at"),
+                only="billing_hold.state = 'open'",
+                missed=HoldAlreadyClosed,
+            )
+            rows.add(BudgetPeriod, _by(sums[BudgetPeriod], _PERIOD), _PERIOD)
+            rows.add(Account, _by(sums[Account], wallet.COLUMNS), wallet.COLUMNS, only=wallet.RULE)
+            rows.insert(self._entries)
 
     def _require(self, account_id: int, ids: Sequence[int], *, fresh: int, drawn: int) -> None:
         for pk in ids:
@@ -297,7 +298,8 @@ class Book:
         return amount
 
     def _close(self, held: Hold, state: str) -> None:
-        self._closed[state].append(held.pk)
+        held.state, held.closed_at = state, clock.now()
+        self._closed.append(held)
         self._pools.pop(held.pk, None)
 
     def _move(
@@ -328,18 +330,8 @@ def _room(period: BudgetPeriod) -> int | None:
     return budget.limit_nanocredits - period.used_nanocredits - period.held_nanocredits
 
 
-def _move_periods(moves: Sequence[tuple[int, Mapping[str, int]]]) -> None:
-    if not moves:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE billing_budgetperiod SET used_nanocredits = used_nanocredits + %s,"
-            " held_nanocredits = held_nanocredits + %s WHERE id = %s",
-            [
-                (moved.get("used_nanocredits", 0), moved.get("held_nanocredits", 0), pk)
-                for pk, moved in moves
-            ],
-        )
+def _by(sums: Mapping[int, Mapping[str, int]], columns: Sequence[str]) -> dict[int, list[int]]:
+    return {pk: [moved.get(column, 0) for column in columns] for pk, moved in sums.items()}
 
 
 def _entry(account_id: int, charged: int, usd: int, balance_after: int, bill: Bill) -> Entry:

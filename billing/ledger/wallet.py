@@ -6,23 +6,28 @@ without a word). Only the ledger's own modules call this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from django.db import connection
 
 from saas_litellm.base.money import MAX_AMOUNT
 
-_MOVE = (
-    "UPDATE billing_account SET"
-    " balance_nanocredits = balance_nanocredits + %(balance)s,"
-    " held_nanocredits = held_nanocredits + %(held)s"
-    " WHERE id = %(id)s"
-    " AND held_nanocredits + %(held)s >= 0"
-    " AND balance_nanocredits + %(balance)s BETWEEN -%(max)s AND %(max)s"
-    " AND balance_nanocredits + %(balance)s + credit_limit_nanocredits"
-    " >= held_nanocredits + %(held)s"
-)
+COLUMNS = ("balance_nanocredits", "held_nanocredits")
+
+
+def _rule(balance: str, held: str) -> str:
+    """What must hold of a row that these are added to."""
+    row = "billing_account"
+    return (
+        f"{row}.held_nanocredits + {held} >= 0"
+        f" AND {row}.balance_nanocredits + {balance} BETWEEN -{MAX_AMOUNT} AND {MAX_AMOUNT}"
+        f" AND {row}.balance_nanocredits + {balance} + {row}.credit_limit_nanocredits"
+        f" >= {row}.held_nanocredits + {held}"
+    )
+
+
+# For rows.add.
+RULE = _rule("v.balance_nanocredits", "v.held_nanocredits")
 
 
 class Wallet(NamedTuple):
@@ -56,29 +61,15 @@ def move(account_id: int, *, balance: int = 0, held: int = 0) -> Wallet | None:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{_MOVE} RETURNING balance_nanocredits, held_nanocredits, credit_limit_nanocredits",
-            _by(account_id, balance, held),
+            "UPDATE billing_account SET"  # noqa: S608 - the rule has no value in it
+            " balance_nanocredits = balance_nanocredits + %(balance)s,"
+            " held_nanocredits = held_nanocredits + %(held)s"
+            f" WHERE id = %(id)s AND {_rule('%(balance)s', '%(held)s')}"
+            " RETURNING balance_nanocredits, held_nanocredits, credit_limit_nanocredits",
+            {"balance": balance, "held": held, "id": account_id},
         )
-        rows = cursor.fetchall()
-    return Wallet(*rows[0]) if rows else None
-
-
-def move_all(moves: Mapping[int, tuple[int, int]]) -> None:
-    """Add (balance, held) to each of these accounts, which the caller has locked and looked at.
-
-    Raises RuntimeError if a rule would not hold after: then the caller has looked wrongly, and its
-    transaction must roll back.
-    """
-    if not moves:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(_MOVE, [_by(pk, *figures) for pk, figures in moves.items()])
-        if cursor.rowcount != len(moves):
-            raise RuntimeError(f"one of the accounts cannot move so: {dict(moves)}")
-
-
-def _by(account_id: int, balance: int, held: int) -> dict[str, int]:
-    return {"balance": balance, "held": held, "id": account_id, "max": MAX_AMOUNT}
+        found = cursor.fetchall()
+    return Wallet(*found[0]) if found else None
 
 
 def set_credit_limit(account_id: int, nanocredits: int) -> Wallet | None:

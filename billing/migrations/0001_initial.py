@@ -4,6 +4,7 @@ import django.db.models.deletion
 import django.db.models.expressions
 from django.db import migrations, models
 
+from billing.guards import archivable
 from saas_litellm.base.triggers import append_only, stamped
 
 
@@ -113,7 +114,7 @@ class Migration(migrations.Migration):
             name='Entry',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('grant', 'Grant'), ('charge', 'Charge'), ('refund', 'Refund'), ('adjustment', 'Adjustment'), ('expiry', 'Expiry')], max_length=10)),
+                ('kind', models.CharField(choices=[('grant', 'Grant'), ('charge', 'Charge'), ('refund', 'Refund'), ('adjustment', 'Adjustment'), ('expiry', 'Expiry'), ('carried', 'carried forward')], max_length=10)),
                 ('amount_nanocredits', models.BigIntegerField(help_text='Signed: charges are negative.')),
                 ('balance_after_nanocredits', models.BigIntegerField()),
                 ('reference', models.CharField(max_length=100)),
@@ -474,7 +475,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='entry',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('amount_nanocredits__lt', 0), ('kind__in', ['charge', 'expiry'])), models.Q(('amount_nanocredits__gt', 0), ('kind__in', ['grant', 'refund'])), ('kind', 'adjustment'), _connector='OR'), name='entry_sign_fits_kind'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('amount_nanocredits__lt', 0), ('kind__in', ['charge', 'expiry'])), models.Q(('amount_nanocredits__gt', 0), ('kind__in', ['grant', 'refund'])), ('kind__in', ['adjustment', 'carried']), _connector='OR'), name='entry_sign_fits_kind'),
         ),
         migrations.AddConstraint(
             model_name='callrule',
@@ -630,7 +631,51 @@ class Migration(migrations.Migration):
             model_name='entry',
             index=models.Index(condition=models.Q(('kind', 'charge'), _negated=True), fields=['kind', '-id'], name='entry_of_kind'),
         ),
-        append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss"),
+        migrations.CreateModel(
+            name='ArchivedMonth',
+            fields=[
+                ('month', models.DateField(primary_key=True, serialize=False)),
+                ('lines', models.BigIntegerField(help_text='How many charges were moved.')),
+                ('amount_nanocredits', models.BigIntegerField(help_text='Their sum: charges are negative.')),
+                ('price_nano_usd', models.BigIntegerField()),
+                ('archived_at', models.DateTimeField()),
+                ('actor', models.CharField(max_length=200)),
+            ],
+            options={
+                'ordering': ('-month',),
+            },
+        ),
+        migrations.CreateModel(
+            name='ArchivedEntry',
+            fields=[
+                ('id', models.BigIntegerField(help_text='The number it had in the ledger.', primary_key=True, serialize=False)),
+                ('amount_nanocredits', models.BigIntegerField(help_text='Signed: charges are negative.')),
+                ('balance_after_nanocredits', models.BigIntegerField()),
+                ('reference', models.CharField(max_length=100)),
+                ('reason', models.CharField(blank=True, max_length=500)),
+                ('actor', models.CharField(max_length=200)),
+                ('idempotency_key', models.CharField(max_length=200)),
+                ('price_nano_usd', models.BigIntegerField(blank=True, null=True)),
+                ('labels', models.JSONField(blank=True, default=dict)),
+                ('created_at', models.DateTimeField()),
+                ('draws', models.JSONField(default=list, help_text='Lot, nanocredits and nano-USD of each draw, in order.')),
+                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.account')),
+                ('archived', models.ForeignKey(db_column='month', db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.archivedmonth')),
+                ('plan_version', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.planversion')),
+            ],
+            options={
+                'verbose_name_plural': 'archived entries',
+                'ordering': ('id',),
+                'abstract': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.AddConstraint(
+            model_name='archivedentry',
+            constraint=models.UniqueConstraint(fields=('account', 'idempotency_key'), name='archived_key_unique'),
+        ),
+        append_only("billing_entry", "billing_grant", "billing_draw", "billing_loss", "billing_archivedentry"),
+        archivable(),
         stamped(
             "billing_priceplan", "billing_planversion", "billing_planassignment", "billing_budget"
         ),

@@ -17,6 +17,7 @@ credit) or nano-USD.
 from __future__ import annotations
 
 from billing.models.accounts import Account, BalanceThreshold, Hold, Pace, RecurringGrant
+from billing.models.archive import ArchivedEntry, ArchivedMonth
 from billing.models.budgets import Budget, BudgetPeriod
 from billing.models.entries import Draw, Entry, Fold, Grant, Loss, Lot, RevenueDay
 from billing.models.plans import (
@@ -32,6 +33,8 @@ from billing.models.plans import (
 
 __all__ = [
     "Account",
+    "ArchivedEntry",
+    "ArchivedMonth",
     "BalanceThreshold",
     "Budget",
     "BudgetPeriod",

@@ -18,6 +18,7 @@ class Entry(AppendOnly):
         REFUND = "refund"
         ADJUSTMENT = "adjustment"
         EXPIRY = "expiry"
+        CARRIED = "carried", "carried forward"
 
     # Without an index of its own: entry_statement begins with it.
     account = models.ForeignKey(Account, models.PROTECT, related_name="entries", db_index=False)
@@ -55,7 +56,7 @@ class Entry(AppendOnly):
             models.CheckConstraint(
                 condition=Q(kind__in=["charge", "expiry"], amount_nanocredits__lt=0)
                 | Q(kind__in=["grant", "refund"], amount_nanocredits__gt=0)
-                | Q(kind="adjustment"),
+                | Q(kind__in=["adjustment", "carried"]),
                 name="entry_sign_fits_kind",
             ),
         ]

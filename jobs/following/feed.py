@@ -12,6 +12,7 @@ from django.conf import settings
 
 from jobs.following import looking
 from jobs.following.looking import Step
+from jobs.refusals import Restarting
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.refusals import Refusal, Unavailable
 from teams.api import Signature
@@ -20,10 +21,6 @@ LOOK_SECONDS = 0.5
 # How soon a key that was revoked stops following.
 CHECK_SECONDS = 15.0
 logger = logging.getLogger("saas_litellm.following")
-
-
-class Restarting(Unavailable):
-    default_message = "The platform restarts. Connect again."
 
 
 class Reader:
@@ -92,7 +89,7 @@ class Feed:
     def close(self) -> None:
         """This process stops: readers come back to another one, or to its next life."""
         for reader in self.readers:
-            reader.end(Restarting())
+            reader.end(Restarting("The platform restarts. Connect again."))
 
     async def _run(self) -> None:
         """From the first reader to the last."""

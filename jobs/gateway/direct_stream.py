@@ -113,38 +113,26 @@ class DirectStream(Stream):
             self.provider_request_id = str(given)
         if usage := frame.get("usage"):
             self._usage = dict(usage)
-        choices: list[dict[str, Any]] = []
-        last: list[dict[str, Any]] = []
-        is_output = False
+        begun: list[dict[str, Any]] = []
+        ended: list[dict[str, Any]] = []
         for choice in frame.get("choices") or ():
             place = choice.get("index") or 0
             delta = self._delta(choice.get("delta"), place)
             if delta:
-                is_output = is_output or has_output(delta)
-                self._text.append(
-                    delta.get("content") or "" if len(delta) == 1 else neutral.text(delta)
-                )
-                choices.append(
-                    {
-                        "index": place,
-                        "delta": delta,
-                        "finish_reason": None,
-                        **neutral.beside(choice),
-                    }
-                )
+                begun.append(_choice(place, delta, None, neutral.beside(choice)))
             reason = choice.get("finish_reason")
+            if reason == "error":
+                raise ValueError("an error")
             if reason and place not in self._finished:
-                if reason == "error":
-                    raise ValueError("an error")
                 self._finished.add(place)
-                last.append(
-                    {"index": place, "delta": {}, "finish_reason": direct.finish_reason(reason)}
-                )
-        if choices:
-            self._watch(choices[0]["delta"])
-            chunks.append(Chunk(choices, is_output))
-        if last:
-            chunks.append(Chunk(last, has_output=False))
+                ended.append(_choice(place, {}, direct.finish_reason(reason), {}))
+        if begun:
+            self._watch(begun[0]["delta"])
+            self._text += [neutral.text(choice["delta"]) for choice in begun]
+            chunks.append(Chunk(begun, any(has_output(choice["delta"]) for choice in begun)))
+        # After what it ends, also where both came in one frame.
+        if ended:
+            chunks.append(Chunk(ended, has_output=False))
 
     def _delta(self, given: Any, place: int) -> dict[str, Any]:
         """Empty for what says nothing. A choice has its role in its first frame and nowhere else."""
@@ -163,11 +151,14 @@ class DirectStream(Stream):
         text = delta.get("content") or ""
         self._repeats = self._repeats + 1 if len(text) > 2 and text == self._last_text else 1
         self._last_text = text
-        if self._repeats >= boot.litellm().REPEATED_STREAMING_CHUNK_LIMIT:
+        if self._is_stuck():
             raise ValueError("repeating itself")
 
+    def _is_stuck(self) -> bool:
+        return self._repeats > int(boot.litellm().REPEATED_STREAMING_CHUNK_LIMIT)
+
     async def _failure(self, event: bytes) -> ProviderFailure:
-        if self._repeats >= boot.litellm().REPEATED_STREAMING_CHUNK_LIMIT:
+        if self._is_stuck():
             return ProviderFailure(FailureKind.SERVER_ERROR, detail="the model repeats itself")
         return await failure_of(
             target=self._target,
@@ -175,6 +166,12 @@ class DirectStream(Stream):
             params={**self._params, "stream": True},
             event=event,
         )
+
+
+def _choice(
+    place: int, delta: dict[str, Any], reason: str | None, beside: dict[str, Any]
+) -> dict[str, Any]:
+    return {"index": place, "delta": delta, "finish_reason": reason, **beside}
 
 
 async def _end(response: aiohttp.ClientResponse) -> None:

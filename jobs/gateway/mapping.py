@@ -144,7 +144,7 @@ def request(
         extra = body.pop("extra_body", None) or {}
         encoded = orjson.dumps({**body, **plan.fixed, **extra})
     except Exception as error:  # litellm's own path says what is wrong, in its own words
-        logger.debug("left to litellm: %r", error)
+        logger.debug("left to litellm: %s", type(error).__name__)
         return None
     return Request(url=plan.url, api_key=target.api_key, body=encoded)
 

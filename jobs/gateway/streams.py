@@ -53,6 +53,11 @@ class Stream(ABC):
     def _begun_usage(self) -> Usage | None:
         """What the provider counted of an answer that was cut."""
 
+    async def counted(self) -> Usage:
+        """Its usage; a thread counts tokens where the provider did not."""
+        reported = self.reported_usage()
+        return reported if reported is not None else await asyncio.to_thread(self.usage)
+
     def usage(self) -> Usage:
         """The provider's usage if it sent one to the end, else the tokenizer's count (sync)."""
         reported = self.reported_usage()
@@ -122,6 +127,8 @@ class LibraryStream(Stream):
         for choice in piece.choices:
             delta = neutral.delta(choice.delta)
             finish_reason = neutral.finish_reason(choice.finish_reason)
+            if finish_reason and not self._was_finished_by_provider():
+                finish_reason = None
             if not delta and finish_reason is None:
                 continue
             is_output = is_output or has_output(delta)

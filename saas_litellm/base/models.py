@@ -133,7 +133,7 @@ class Outbox(models.Model):
 class Standing(models.Model):
     """The one row that says whether what calls are admitted by is still as it was (``standing``)."""
 
-    stamp = models.BigIntegerField()
+    stamp = models.BigIntegerField(help_text="Another at random after each change.")
 
     def __str__(self) -> str:
         return f"{self.stamp}"

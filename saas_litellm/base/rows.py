@@ -7,15 +7,40 @@ CASE for every column; beside a call's own work that is most of what writing its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Field, Model
 
 _Fields = tuple[Field[Any, Any], ...]
+_Look = Callable[[CursorWrapper], None]
+# Of this thread: what is to be looked at once all has been sent.
+_sent = threading.local()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is written by this module inside goes to PostgreSQL without waiting for answers, which
+    are looked at when all is sent: one round trip. Nothing else may use the connection inside."""
+    if connection.vendor != "postgresql" or getattr(_sent, "looks", None) is not None:
+        yield
+        return
+    connection.ensure_connection()
+    looks: list[Callable[[], None]] = []
+    _sent.looks = looks
+    try:
+        with connection.wrap_database_errors, connection.connection.pipeline():
+            yield
+            for look in looks:
+                look()
+    finally:
+        _sent.looks = None
 
 
 def insert(rows: Sequence[Model], *, known_by: str = "") -> None:
@@ -25,38 +50,80 @@ def insert(rows: Sequence[Model], *, known_by: str = "") -> None:
         return
     model = type(rows[0])
     fields, sql = _insertion(model, known_by, connection.vendor)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(sql, [_json(rows, fields)])
-            made = cursor.fetchall() if known_by else []
-        elif known_by:
-            made = []
-            for row in rows:
-                cursor.execute(sql, _values(row, fields))
-                made += cursor.fetchall()
-        else:
-            cursor.executemany(sql, [_values(row, fields) for row in rows])
-    if known_by:
-        named: Any = model._meta.get_field(known_by)
-        by_name = {getattr(row, known_by): row for row in rows}
-        for pk, name in made:
-            by_name[named.to_python(name)].pk = pk
+
+    def look(cursor: CursorWrapper) -> None:
+        if known_by:
+            _name(rows, cursor.fetchall(), known_by)
+
+    if connection.vendor == "postgresql":
+        _run(sql, [_json(rows, fields)], look)
+    else:
+        for row in rows:
+            _run(sql, _values(row, fields), look)
     for row in rows:
         row._state.adding, row._state.db = False, connection.alias
 
 
-def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
-    """Write these fields of rows of one model, found by their keys. Raises RuntimeError if one is gone."""
+def update(
+    rows: Sequence[Model],
+    columns: tuple[str, ...],
+    *,
+    only: str = "",
+    missed: type[Exception] = RuntimeError,
+) -> None:
+    """Write these fields of rows of one model, found by their keys. ``only``: a condition in SQL on
+    the rows as they are; raises ``missed`` if one is gone, or is not so."""
     if not rows:
         return
-    fields, sql = _change(type(rows[0]), columns, connection.vendor)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(sql, [_json(rows, fields)])
-        else:
-            cursor.executemany(sql, [_values(row, fields) for row in rows])
-        if cursor.rowcount != len(rows):
-            raise RuntimeError(f"a {type(rows[0]).__name__} is not there any more")
+    model = type(rows[0])
+    fields, sql = _change(model, columns, only, connection.vendor)
+    if connection.vendor == "postgresql":
+        _run(sql, [_json(rows, fields)], _all_of(len(rows), missed, model))
+    else:
+        for row in rows:
+            _run(sql, _values(row, fields), _all_of(1, missed, model))
+
+
+def add(
+    model: type[Model],
+    moves: Mapping[int, Sequence[int]],
+    columns: tuple[str, ...],
+    *,
+    only: str = "",
+) -> None:
+    """Add integers to these columns of a model's rows, by their keys. ``only``: a condition in SQL
+    on the rows as they are and the numbers ``v``; raises RuntimeError where it does not hold."""
+    if not moves:
+        return
+    sql = _addition(model, columns, only, connection.vendor)
+    given = [{"id": pk, **dict(zip(columns, by, strict=True))} for pk, by in moves.items()]
+    _run(sql, [orjson.dumps(given).decode()], _all_of(len(given), RuntimeError, model))
+
+
+def _run(sql: str, parameters: Sequence[Any], look: _Look) -> None:
+    looks = getattr(_sent, "looks", None)
+    cursor = connection.cursor()
+    cursor.execute(sql, parameters)
+    if looks is not None:
+        looks.append(partial(look, cursor))
+        return
+    look(cursor)
+    cursor.close()
+
+
+def _all_of(count: int, missed: type[Exception], model: type[Model]) -> _Look:
+    def look(cursor: CursorWrapper) -> None:
+        if len(cursor.fetchall()) != count:
+            raise missed(f"not every {model.__name__} is there, or as it was")
+
+    return look
+
+
+def _name(rows: Sequence[Model], made: Sequence[tuple[Any, ...]], known_by: str) -> None:
+    named: Any = type(rows[0])._meta.get_field(known_by)
+    by_name = {getattr(row, known_by): row for row in rows}
+    for pk, name in made:
+        by_name[named.to_python(name)].pk = pk
 
 
 @lru_cache(maxsize=64)
@@ -78,19 +145,34 @@ def _insertion(model: type[Model], known_by: str, vendor: str) -> tuple[_Fields,
 
 
 @lru_cache(maxsize=64)
-def _change(model: type[Model], columns: tuple[str, ...], vendor: str) -> tuple[_Fields, str]:
+def _change(
+    model: type[Model], columns: tuple[str, ...], only: str, vendor: str
+) -> tuple[_Fields, str]:
     key, table = model._meta.pk, model._meta.db_table
     fields: tuple[Any, ...] = tuple(model._meta.get_field(name) for name in columns)
     if vendor == "postgresql":
         moved = ", ".join(f"{field.column} = v.{field.column}" for field in fields)
-        source = _recordset((*fields, key))
-        sql = (
-            f"UPDATE {table} SET {moved} FROM {source} WHERE {table}.{key.column} = v.{key.column}"  # noqa: S608 - as above
-        )
+        found = f"FROM {_recordset((*fields, key))} WHERE {table}.{key.column} = v.{key.column}"
     else:
         moved = ", ".join(f"{field.column} = %s" for field in fields)
-        sql = f"UPDATE {table} SET {moved} WHERE {key.column} = %s"  # noqa: S608 - as above
+        found = f"WHERE {key.column} = %s"
+    condition = f" AND {only}" if only else ""
+    sql = f"UPDATE {table} SET {moved} {found}{condition} RETURNING {table}.{key.column}"  # noqa: S608 - as above
     return (*fields, key), sql
+
+
+@lru_cache(maxsize=64)
+def _addition(model: type[Model], columns: tuple[str, ...], only: str, vendor: str) -> str:
+    table, names = model._meta.db_table, ("id", *columns)
+    if vendor == "postgresql":
+        kinds = ", ".join(f"{name} bigint" for name in names)
+        source = f"jsonb_to_recordset(%s::jsonb) AS v({kinds})"
+    else:
+        parts = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in names)
+        source = f"(SELECT {parts} FROM json_each(%s)) AS v"  # noqa: S608 - as above
+    moved = ", ".join(f"{name} = {table}.{name} + v.{name}" for name in columns)
+    condition = f" AND {only}" if only else ""
+    return f"UPDATE {table} SET {moved} FROM {source} WHERE {table}.id = v.id{condition} RETURNING {table}.id"  # noqa: S608 - as above
 
 
 def _recordset(fields: _Fields) -> str:

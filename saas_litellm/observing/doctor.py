@@ -17,6 +17,7 @@ from django.db.models import Q
 
 from saas_litellm.base import encryption
 from saas_litellm.base.money import from_nano
+from saas_litellm.base.refusals import Invalid
 from saas_litellm.observing import state
 from teams import credentials, prices, roles
 from teams.models import Alias, ApiKey, Deployment, ProviderCredential, Team, User
@@ -231,6 +232,14 @@ def _credentials() -> Iterator[Finding]:
         )
     elif ProviderCredential.objects.exists():
         yield Finding(about="credentials", state="ok", says="all can be opened")
+    elsewhere = [each.name for each in ProviderCredential.objects.all() if not _may_call(each)]
+    if elsewhere:
+        yield Finding(
+            about="credentials",
+            state="look",
+            says=f"go where none may go any more: {', '.join(sorted(elsewhere)[:5])}",
+            do="Change their API base or delete them, or set PROVIDER_PRIVATE_ADDRESSES to true.",
+        )
     if of_environment:
         yield Finding(
             about="credentials",
@@ -244,6 +253,15 @@ def _opens(credential: ProviderCredential) -> bool:
     try:
         credentials.reveal(credential)
     except encryption.Undecryptable:
+        return False
+    return True
+
+
+def _may_call(credential: ProviderCredential) -> bool:
+    """Whether its address could be saved today: settings may have changed since it was."""
+    try:
+        credentials.check_address(credential.api_base)
+    except Invalid:
         return False
     return True
 
@@ -303,6 +321,20 @@ def _customers() -> Iterator[Finding]:
         if teams and keys
         else "`manage.py create_organization`, `create_team`, `topup` and `issue_key`.",
     )
+    without = (
+        Team.objects.filter(status=Team.Status.ACTIVE)
+        .filter(pk__in=ApiKey.objects.filter(revoked_at=None).values("team"))
+        .exclude(access_groups__is_active=True)
+        .order_by("slug")
+        .values_list("slug", flat=True)
+    )
+    if without:
+        yield Finding(
+            about="customers",
+            state="look",
+            says=f"have a key and may call nothing: {', '.join(without[:5])}",
+            do="Choose an access group on the team's page, under Customers in the admin.",
+        )
 
 
 def _files() -> Iterator[Finding]:

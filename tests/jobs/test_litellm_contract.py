@@ -15,11 +15,12 @@ import pytest
 from jobs import gateway
 from jobs.gateway import FailureKind, ProviderFailure, Target
 from jobs.gateway.boot import litellm
+from jobs.gateway.retelling import Said, retold
 from teams import cost_map
 from tests.conftest import ROOT, wait_until
 from tests.providers.server import ProviderServer, Reply, anthropic_frames, openai_frames
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("connections_closed")]
 
 ASK = [{"role": "user", "content": "hi"}]
 FULL = {"include_usage": True}
@@ -45,6 +46,19 @@ async def test_one_request_is_sent_even_when_it_fails(
         with pytest.raises(Exception, match="no"):
             await litellm().acompletion(**openai)
     assert len(provider.requests) == 2
+
+
+async def test_a_client_of_ours_is_asked_instead_of_the_provider(
+    provider: ProviderServer, openai: dict[str, Any]
+) -> None:
+    target = Target(model=openai["model"], api_key="sk-x", api_base=provider.openai_base)
+    body = b'{"error": {"message": "no"}}'
+    said = Said(status=404, headers={"content-type": "application/json"}, body=body)
+    for params in ({}, {"stream": True}):
+        with pytest.raises(ProviderFailure) as failed:
+            await retold(target=target, messages=ASK, params=params, said=said)
+        assert failed.value.kind == FailureKind.NOT_FOUND
+    assert provider.requests == []  # why what was said can be told again
 
 
 async def test_include_usage_is_sent_and_brings_the_providers_usage(

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 FOLDER = Path(os.environ.get("RECORDINGS_DIR", ROOT.parent / "shared" / "recordings"))
 pytestmark = [
     pytest.mark.any_database,
+    pytest.mark.usefixtures("connections_closed"),
     pytest.mark.skipif(not FOLDER.is_dir(), reason=f"NOT RUN: no recordings at {FOLDER}"),
 ]
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

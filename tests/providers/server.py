@@ -92,7 +92,7 @@ class ProviderServer:
 
     def __exit__(self, *_: object) -> None:
         # Ended rather than left: a task that is collected later says so in somebody else's test.
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -134,6 +134,14 @@ class ProviderServer:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        # Nobody else ends an answer that waits though its client has left.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
         return await self._reply(request, _openai_body, openai_frames)

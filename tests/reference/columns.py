@@ -9,6 +9,7 @@ HOLDS = {
     "alias": "the alias that it matches; empty: any",
     "amount_minor": "in the currency's smallest unit",
     "api_base": "another address than the provider's own",
+    "archived_at": "when it was archived",
     "at": "when",
     "attempts": "how often it was tried",
     "basis_days": "of how many whole days",

@@ -30,6 +30,8 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     inline |= {"Pace", "Heartbeat", "RevenueDay", "PlatformDay", "CostDay"}
     # An endpoint's page stands for who listens; its secrets are shown to nobody.
     inline |= {"Listener", "Outbox", "Secret"}
+    # An archived month is looked at by its command, and as a file.
+    inline |= {"ArchivedEntry", "ArchivedMonth"}
     # A payment's page shows its reversals; a customer is an id.
     inline |= {"Reversal", "Customer"}
     missing = {

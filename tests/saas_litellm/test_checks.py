@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.checks import Tags, run_checks
 
 from saas_litellm import checks
 
@@ -43,6 +45,11 @@ def ids(check: Callable[..., Any]) -> set[str]:
         (checks.check_threads, {"EMBEDDED": False, "DATABASE_THREADS": 99}, {"E008"}),
         (checks.check_threads, {"EMBEDDED": False}, set()),
         (checks.check_sqlite_version, {}, set()),
+        (
+            checks.check_replica,
+            {"EMBEDDED": True, "DATABASE_REPLICA_URL": "postgres://replica/saas"},
+            {"E025"},
+        ),
         (checks.check_times, {"HOLD_GRACE_SECONDS": 1}, {"E010"}),
         (checks.check_times, {}, set()),
         (checks.check_sign_in, {"TRUSTED_PROXY_COUNT": -1}, {"E013"}),
@@ -89,6 +96,27 @@ def test_an_old_sqlite_is_refused(monkeypatch: pytest.MonkeyPatch, settings: Any
     settings.EMBEDDED = True
     monkeypatch.setattr(checks.sqlite3, "sqlite_version_info", (3, 34, 0))
     assert ids(checks.check_sqlite_version) == {"E009"}
+
+
+def test_a_folder_that_is_not_there_is_named(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings.EMBEDDED = True
+    database = settings.DATABASES["default"]
+    monkeypatch.setitem(database, "NAME", str(tmp_path / "db.sqlite3"))
+    assert ids(checks.check_folder) == set()
+    monkeypatch.setitem(database, "NAME", str(tmp_path / "var/db.sqlite3"))
+    assert ids(checks.check_folder) == {"E024"}
+    assert str(tmp_path / "var") in checks.refusal_to_serve()
+    settings.EMBEDDED = False
+    assert ids(checks.check_folder) == set()
+
+
+def test_what_runs_is_said_to_whoever_asks_alone() -> None:
+    said = {message.id for message in run_checks(tags=[Tags.security])}
+    assert not said & {"saas.I001", "saas.I002"}
+    said = {message.id for message in run_checks(include_deployment_checks=True)}
+    assert said & {"saas.I001", "saas.I002"}
 
 
 def test_serving_is_refused_with_the_reason(settings: Any) -> None:

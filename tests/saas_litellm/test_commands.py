@@ -124,6 +124,38 @@ def test_an_empty_database_is_migrated_by_the_first_command(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
+def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    away = {"DATABASE_URL": f"sqlite:///{tmp_path}/var/db.sqlite3"}
+    done = manage("migrate", **away)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "DATABASE_URL" in done.stderr
+    assert "Traceback" in manage("migrate", "--traceback", **away).stderr
+    done = manage("worker", **away)
+    assert done.returncode == 1
+    assert f"{tmp_path}/var is missing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_signal_ends_a_command_before_it_has_begun(tmp_path: Path) -> None:
+    """The first process of a container has no default handler: a signal that comes early is lost."""
+    (tmp_path / "stopping.py").write_text("import os\nos.kill(os.getpid(), 15)\n")
+    done = manage("worker", PYTHONPATH=str(tmp_path), DJANGO_SETTINGS_MODULE="stopping")
+    # Ended by itself: -15 would be the default handler's.
+    assert (done.returncode, done.stderr) == (143, "")
+
+
 def test_quickstart_shows_its_secrets_once() -> None:
     first, second = run("quickstart"), run("quickstart")
     assert keys.authenticate(first["api_key"]).team.slug == "acme-corp"

@@ -79,6 +79,21 @@ def test_pods_are_restricted_probed_and_bounded() -> None:
     assert containers == 3
 
 
+def test_what_containers_write_to_is_bounded() -> None:
+    for service in COMPOSE["services"].values():
+        assert all("size=" in mount for mount in service.get("tmpfs", []))
+    for resource in resources():
+        pod = resource.get("spec", {}).get("template", {}).get("spec", {})
+        assert all(volume["emptyDir"]["sizeLimit"] for volume in pod.get("volumes", []))
+
+
+def test_the_port_is_the_mapped_and_checked_one_whatever_env_says() -> None:
+    web = COMPOSE["services"]["web"]
+    port = web["environment"]["PORT"]
+    assert web["ports"] == [f"127.0.0.1:8003:{port}"]
+    assert f":{port}/readyz" in web["healthcheck"]["test"][-1]
+
+
 def test_selectors_find_their_pods() -> None:
     labels = [
         resource["spec"]["template"]["metadata"]["labels"]
@@ -99,14 +114,19 @@ def test_every_variable_that_is_set_is_one_there_is() -> None:
         names |= set(resource.get("data", {})) | set(resource.get("stringData", {}))
     for service in COMPOSE["services"].values():
         names |= {name for name in service.get("environment", {}) if service.get("build")}
+    # Read by the image's command, not by a setting.
+    names.discard("PORT")
     assert {name for name in names if f"`{name}`" not in SETTINGS} == set()
 
 
 def test_every_way_starts_the_same_programs() -> None:
     """The web's and the worker's commands of the Procfile, wherever they stand."""
     procfile = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
-    flags = re.findall(r"--(?:lifespan on|no-server-header|ws-max-size \d+)", procfile["web"])
-    assert len(flags) == 3
+    flags = re.findall(
+        r"--(?:lifespan on|no-server-header|ws-max-size \d+|timeout-graceful-shutdown \d+)",
+        procfile["web"],
+    )
+    assert len(flags) == 4
     image, run = (ROOT / "Dockerfile").read_text(), (ROOT / "Makefile").read_text()
     assert all(flag in image and flag in run for flag in flags)
     railway = json.loads((ROOT / "railway.json").read_text())["deploy"]

@@ -182,7 +182,9 @@ def test_the_web_process_is_started_alike_everywhere() -> None:
         for name, found in starts.items()
     }
     assert set(map(frozenset, flags.values())) == {
-        frozenset({"--lifespan on --no-server-header --ws-max-size 4096"})
+        frozenset(
+            {"--lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30"}
+        )
     }
 
 

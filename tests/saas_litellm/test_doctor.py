@@ -20,7 +20,7 @@ from saas_litellm.base import clock
 from saas_litellm.base.models import Heartbeat, LedgerCheck
 from saas_litellm.observing import doctor, state
 from teams import credentials
-from teams.models import ProviderCredential
+from teams.models import ApiKey, ProviderCredential
 from tests import factories, work
 from tests.conftest import ROOT, database_url, wait_until
 from tests.teams.test_roles import person
@@ -106,6 +106,35 @@ def test_models_without_price_credential_or_team_are_named(sound: factories.Comp
     assert "openai/of-unknown-price" in found("credentials")[0][1]
     sound.alias.access_groups.clear()
     assert any("no team may use chat" in says for _, says in found("models"))
+
+
+def test_a_credential_that_could_not_be_saved_today_is_named(
+    sound: factories.Company, settings: Any
+) -> None:
+    credentials.save(
+        name="own-model", api_key="sk-x", api_base="http://10.0.0.5:8000/v1", actor="test"
+    )
+    credentials.save(name="main", api_key="sk-x", actor="test")
+    assert [state for state, _ in found("credentials")] == ["ok"]
+    settings.PROVIDER_PRIVATE_ADDRESSES = False
+    (private,) = [says for state, says in found("credentials") if state == "look"]
+    assert "own-model" in private
+    assert "main" not in private
+    assert "PROVIDER_PRIVATE_ADDRESSES" in private
+
+
+def test_a_team_with_a_key_that_may_call_nothing_is_named(sound: factories.Company) -> None:
+    factories.team(name="keyless")
+    assert [state for state, _ in found("customers")] == ["ok"]
+    sound.team.access_groups.update(is_active=False)
+    (_, idle) = found("customers")
+    assert idle[0] == "look"
+    assert "alice" in idle[1]
+    assert "keyless" not in idle[1]
+    sound.team.access_groups.clear()
+    assert "access group" in found("customers")[1][1]
+    ApiKey.objects.update(revoked_at=clock.now())
+    assert "alice" not in str(found("customers"))
 
 
 def test_a_ledger_with_findings_stops_the_selling(sound: factories.Company) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from django.test import Client
+from django.test import AsyncClient, Client
 from playwright.sync_api import sync_playwright
 
 from tests import browser
@@ -186,6 +189,23 @@ def test_a_browser_that_has_a_page_gets_it_once(reader: Client) -> None:
     again = reader.get("/help/ideas.html", HTTP_IF_NONE_MATCH=first.headers["ETag"])
     assert (again.status_code, b"".join(again.streaming_content)) == (304, b"")
     assert reader.post("/help/ideas.html").status_code == 405
+
+
+def test_files_leave_part_by_part_under_an_async_server(
+    tmp_path: Path, settings: Any, pages_served: None
+) -> None:
+    settings.HELP_ROOT = tmp_path
+    (tmp_path / "large.bin").write_bytes(large := os.urandom(600_000))
+
+    async def read(**headers: str) -> tuple[int, list[bytes]]:
+        response = await AsyncClient().get("/help/large.bin", headers=headers)
+        return response.status_code, [part async for part in response]
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="StreamingHttpResponse")
+        status, parts = asyncio.run(read())
+        assert (status, b"".join(parts), len(parts)) == (200, large, 3)
+        assert asyncio.run(read(Range="bytes=10-19")) == (206, [large[10:20]])
 
 
 def test_a_page_that_is_not_there_is_said_so(reader: Client) -> None:

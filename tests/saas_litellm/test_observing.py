@@ -229,6 +229,40 @@ def test_a_line_says_whose_it_is_in_both_styles() -> None:
     assert "WARNING x: hm 1 request_id=req_1 call_id=7" in said["text"]
 
 
+def test_a_line_has_nothing_that_litellm_marks_it_with() -> None:
+    script = (
+        "import os, logging, django\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'saas_litellm.settings'; django.setup()\n"
+        "from jobs import gateway; gateway.warm_up()\n"
+        "import sys; assert 'litellm' in sys.modules\n"
+        "logging.getLogger('x').warning('hm')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "LOG_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(json.loads(done.stderr.splitlines()[-1])) == {"time", "level", "logger", "message"}
+
+
+def test_a_host_header_of_a_stranger_is_one_line(
+    spawned: Any, transactional_db: None, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    live: Live = spawned(log=log.open("wb"), LOG_FORMAT="json", ALLOWED_HOSTS="127.0.0.1")
+    with live.client({"Host": "of-a-scanner"}) as client:
+        assert client.get("/admin/").status_code in {400, 422}
+    wait_until(lambda: b"of-a-scanner" in log.read_bytes())
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    (line,) = [line for line in lines if "of-a-scanner" in str(line)]
+    assert line["level"] == "WARNING"
+    assert "exc_info" not in line
+    assert {line["level"] for line in lines} <= {"INFO", "WARNING"}
+
+
 # --- What reads the metrics ----------------------------------------------------------------------
 
 MONITORING = ROOT / "deploy/monitoring"

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             name='Standing',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('stamp', models.BigIntegerField()),
+                ('stamp', models.BigIntegerField(help_text='Another at random after each change.')),
             ],
         ),
         migrations.CreateModel(

@@ -31,6 +31,15 @@ class WithIds(logging.Filter):
         return True
 
 
+class OneLine(logging.Filter):
+    """What strangers cause, and nobody here can mend: a warning, without its traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+        return True
+
+
 class Json(JsonFormatter):
     """One object a line: time (UTC, ISO 8601), level, logger, message, and the ids there are."""
 
@@ -41,7 +50,8 @@ class Json(JsonFormatter):
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             datefmt="%Y-%m-%dT%H:%M:%S%z",
             # Django hangs the request on some lines: its path may be a link that opens something.
-            reserved_attrs=[*_RESERVED, "ids", "color_message", "request"],
+            # And litellm marks every record of the process, as it is imported.
+            reserved_attrs=[*_RESERVED, "ids", "color_message", "request", "litellm_redacted"],
         )
 
 
