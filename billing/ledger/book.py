@@ -226,7 +226,9 @@ class Book:
 
     def write_first(self) -> None:
         """Save the rows that others refer to: new holds, a pool before those that draw on it, and
-        entries that bring in a lot."""
+        the entries where one of them brings in a lot."""
+        # A pool that is new is saved as its calls have left it.
+        self._moves = [move for move in self._moves if move[0].pk is not None]
         for are_drawn in (False, True):
             new = [held for held in self._holds if (held.pool is not None) == are_drawn]
             for held in new:
@@ -235,9 +237,11 @@ class Book:
             rows.insert(new, known_by="reference")
         self._holds = []
         given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
-        rows.insert(given, known_by="reference")
-        rows.insert([Grant(entry=entry, kind=Grant.Kind.ADJUSTMENT) for entry in given])
-        self._entries = [entry for entry in self._entries if entry not in given]
+        if given:
+            # All of them, for their order is that of the balances they say.
+            rows.insert(self._entries, known_by="reference")
+            rows.insert([Grant(entry=entry, kind=Grant.Kind.ADJUSTMENT) for entry in given])
+            self._entries = []
 
     def write(self) -> None:
         """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""

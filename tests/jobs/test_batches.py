@@ -492,3 +492,31 @@ def test_so_many_calls_take_as_many_statements_as_one(clock_: Clock, count: int)
     assert Job.objects.filter(status="completed").count() == count
     # Among them SAVEPOINT and RELEASE, in life BEGIN and COMMIT.
     assert (len(opening_them), len(settling_them)) == (0, 0)
+
+
+def test_what_a_volume_tier_gives_back_stands_among_the_charges_in_their_order(
+    clock_: Clock,
+) -> None:
+    team = customer(PLANS["volume"])
+    job = work.job(team)
+    running = opened_calls(*(opening(team, number=number, job=job) for number in (1, 2, 3)))
+    # 2.5 credits; then 4.5 tokens in thousands at 0.5, so that 0.25 come back; then 0.05 more.
+    ends = [Ending(prompt=2500), Ending(prompt=2000), Ending(prompt=100)]
+    settle_all([settlement(*pair) for pair in zip(running, ends, strict=True)])
+    entries = Entry.objects.order_by("id").values_list("kind", "balance_after_nanocredits")
+    assert [(kind, after / NANO) for kind, after in entries] == [
+        ("grant", 100),
+        ("charge", 97.5),
+        ("adjustment", 97.75),
+        ("charge", 97.7),
+    ]
+    assert verification.verify() == []
+
+
+def test_a_new_job_and_its_first_call_set_aside_what_they_say_they_do(clock_: Clock) -> None:
+    team = customer(PLANS["minimum"])
+    (call,) = opened_calls(opening(team, number=1, is_single=True))
+    own = Hold.objects.get(reference=f"job:{call.job.pk}")
+    assert own.amount_nanocredits == NANO // 4 - call.call.held_nanocredits
+    assert Account.objects.get().held_nanocredits == NANO // 4
+    assert verification.verify() == []
