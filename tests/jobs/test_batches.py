@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -34,7 +35,9 @@ from teams import directory, keys
 from teams.models import Deployment, Team
 from tests import batches, factories, work
 from tests.batches import Ending, opening, settlement
+from tests.conftest import Live, wait_until
 from tests.jobs.test_repricing import PLANS
+from tests.providers.server import ProviderServer, Reply
 from tests.work import Clock
 
 COUNTED = {
@@ -49,6 +52,9 @@ COUNTED = {
     },
     "clamped": {"call_rules": [{"kind": "markup", "clamp_output": True}]},
 }
+on_postgresql = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite takes rows one by one, on one connection a thread"
+)
 SHARED = ("anna", "bert", "carl")
 
 
@@ -472,7 +478,7 @@ def _one_batch(teams: list[Team], shared: list[Job], chance: random.Random, *, n
     )
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes rows one by one")
+@on_postgresql
 @pytest.mark.parametrize("count", [1, 8])
 def test_so_many_calls_take_as_many_statements_as_one(clock_: Clock, count: int) -> None:
     team = customer({"call_rules": [{"kind": "markup"}]})
@@ -491,7 +497,7 @@ def test_so_many_calls_take_as_many_statements_as_one(clock_: Clock, count: int)
         settle_all([settlement(call) for call in running])
     assert Job.objects.filter(status="completed").count() == count
     # Among them SAVEPOINT and RELEASE, in life BEGIN and COMMIT.
-    assert (len(opening_them), len(settling_them)) == (0, 0)
+    assert (len(opening_them), len(settling_them)) == (15, 15)
 
 
 def test_what_a_volume_tier_gives_back_stands_among_the_charges_in_their_order(
@@ -520,3 +526,62 @@ def test_a_new_job_and_its_first_call_set_aside_what_they_say_they_do(clock_: Cl
     assert own.amount_nanocredits == NANO // 4 - call.call.held_nanocredits
     assert Account.objects.get().held_nanocredits == NANO // 4
     assert verification.verify() == []
+
+
+@on_postgresql
+def test_a_batch_whose_connection_is_killed_leaves_nothing_and_is_done_once(
+    transactional_db: None,
+) -> None:
+    team = customer(PLANS["minimum"])
+    made = [opening(team, number=number, is_single=True) for number in range(1, 5)]
+    for place in (1, 4, 7):
+        _killed(lambda: open_all(made), at=place)
+        assert not Job.objects.exists()
+    running = opened_calls(*made)
+    for place in (1, 4, 7):
+        _killed(lambda: settle_all([settlement(call) for call in running]), at=place)
+        assert Job.objects.filter(in_flight=1).count() == 4
+        assert Account.objects.get().balance_nanocredits == 100 * NANO
+    settle_all([settlement(call) for call in running])
+    assert Account.objects.get().balance_nanocredits == 99 * NANO
+    assert verification.verify() == []
+
+
+def _killed(act: Callable[[], Any], *, at: int) -> None:
+    """Do it, and end its connection before the so-maniest write is sent."""
+    left = [at]
+
+    def killing(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
+            left[0] -= 1
+            if left[0] == 0:
+                execute("SELECT pg_terminate_backend(pg_backend_pid())", None, False, context)
+        return execute(sql, params, many, context)
+
+    with pytest.raises(OperationalError), connection.execute_wrapper(killing):
+        act()
+    connection.close()
+
+
+@on_postgresql
+def test_no_connection_is_held_while_a_provider_answers(
+    live: Live, provider: ProviderServer
+) -> None:
+    provider.default = Reply(first_delay=3)
+    alice = factories.company(model="openai/gpt-4o-mini", api_base=provider.openai_base)
+    with live.client(alice.headers) as client, ThreadPoolExecutor(6) as threads:
+        ask = {"model": "chat", "messages": work.HELLO, "max_tokens": 20}
+        answers = [threads.submit(client.post, "/v1/chat/completions", json=ask) for _ in range(6)]
+        wait_until(lambda: len(provider.requests) == 6, seconds=30)
+        connection.close()
+        # Whoever looks is not among them: the pool is asked, not the database.
+        wait_until(_is_idle, seconds=2)
+        assert not any(answer.done() for answer in answers)
+        assert [answer.result().status_code for answer in answers] == [200] * 6
+    assert verification.verify() == []
+
+
+def _is_idle() -> bool:
+    """Whether every connection of this process is in its pool."""
+    stats = connection.pool.get_stats()  # type: ignore[attr-defined]
+    return bool(stats["pool_available"] == stats["pool_size"])
