@@ -29,7 +29,7 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     # of days.
     inline |= {"Pace", "Heartbeat", "RevenueDay", "PlatformDay", "CostDay"}
     # An endpoint's page stands for who listens; its secrets are shown to nobody.
-    inline |= {"Listener", "Outbox", "Secret"}
+    inline |= {"Listener", "Outbox", "Standing", "Secret"}
     # An archived month is looked at by its command, and as a file.
     inline |= {"ArchivedEntry", "ArchivedMonth"}
     # A payment's page shows its reversals; a customer is an id.
