@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from billing import budgets, plans
+from billing.ledger import HoldAlreadyClosed
 from billing.models import Account, BudgetPeriod, Entry, Hold
 from jobs import calls, closing, quotes, refunds
 from jobs.lifecycle import spender_of
@@ -35,7 +39,7 @@ from teams import directory, keys
 from teams.models import Deployment, Team
 from tests import batches, factories, work
 from tests.batches import Ending, opening, settlement
-from tests.conftest import Live, wait_until
+from tests.conftest import ROOT, Live, database_url, wait_until
 from tests.jobs.test_repricing import PLANS
 from tests.providers.server import ProviderServer, Reply
 from tests.work import Clock
@@ -401,24 +405,12 @@ def test_a_batch_that_fails_at_any_of_its_writes_leaves_nothing_and_is_done_once
 def test_batches_that_cross_each_other_exceed_nothing_and_lock_nobody_out(
     transactional_db: None, seed: int
 ) -> None:
-    teams = sharing(credits_=6)
-    for team, name in zip(teams, ("graduated", "minimum"), strict=True):
-        assigned(team, PLANS[name], name=name)
-    owners: list[Any] = [*teams, teams[0].organization]
-    for owner in owners:
-        budgets.create(owner=owner, period="month", limit_nanocredits=6 * NANO, actor="test")
-    shared = [
-        work.job(team, max_nanocredits=cap and cap * NANO, is_reserving=bool(cap and cap > 1))
-        for team in teams
-        for cap in (None, 1, 2)
-    ]
+    _open_shop()
     failed: list[BaseException] = []
 
     def work_through(number: int) -> None:
-        chance = random.Random(f"{seed} {number}")
         try:
-            for turn in range(6):
-                _one_batch(teams, shared, chance, number=1000 * number + 10 * turn)
+            work_in_shop(seed=10 * seed + number)
         except BaseException as error:
             failed.append(error)
         finally:
@@ -431,11 +423,61 @@ def test_batches_that_cross_each_other_exceed_nothing_and_lock_nobody_out(
         thread.join(240)
     assert failed == []
     assert not any(thread.is_alive() for thread in threads)
+    _check_shop()
+
+
+def test_and_so_do_those_of_many_processes(transactional_db: None) -> None:
+    _open_shop()
+    story = "import sys, django; django.setup(); from tests.jobs import test_batches as t; "
+    story += "t.work_in_shop(seed=int(sys.argv[1]))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", story, str(seed)],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": database_url()},
+            stderr=subprocess.PIPE,
+        )
+        for seed in (101, 102, 103)
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said.decode()[-2000:]
+    _check_shop()
+
+
+LIMIT = 6 * NANO
+
+
+def _open_shop() -> None:
+    """Two teams with one wallet, a budget each and one for both, and jobs that all work in."""
+    teams = sharing(credits_=6)
+    for team, name in zip(teams, ("graduated", "minimum"), strict=True):
+        assigned(team, PLANS[name], name=name)
+    owners: list[Any] = [*teams, teams[0].organization]
+    for owner in owners:
+        budgets.create(owner=owner, period="month", limit_nanocredits=LIMIT, actor="test")
+    for team in teams:
+        for cap in (None, 1, 2):
+            work.job(
+                team, max_nanocredits=cap and cap * NANO, is_reserving=cap == 2, user_id="shared"
+            )
+
+
+def work_in_shop(*, seed: int) -> None:
+    """Six batches, one after the other."""
+    chance = random.Random(seed)
+    teams = list(Team.objects.select_related("organization").order_by("pk"))
+    shared = list(Job.objects.filter(user_id="shared").order_by("created_at"))
+    for turn in range(6):
+        _one_batch(teams, shared, chance, number=1000 * seed + 10 * turn)
+
+
+def _check_shop() -> None:
     assert verification.verify() == []
     assert Call.objects.filter(status="settled").count() > 10
     assert not Call.objects.filter(status__in=Call.RUNNING).exists()
     for period in BudgetPeriod.objects.select_related("budget"):
-        assert period.used_nanocredits + period.held_nanocredits <= 6 * NANO
+        assert period.used_nanocredits + period.held_nanocredits <= LIMIT
     for account in Account.objects.all():
         assert account.available_nanocredits >= 0
     for job in Job.objects.exclude(max_nanocredits=None):
@@ -585,3 +627,23 @@ def _is_idle() -> bool:
     """Whether every connection of this process is in its pool."""
     stats = connection.pool.get_stats()  # type: ignore[attr-defined]
     return bool(stats["pool_available"] == stats["pool_size"])
+
+
+def test_rows_that_the_database_refuses_take_the_whole_batch_with_them(clock_: Clock) -> None:
+    team = customer(PLANS["minimum"])
+    same = [opening(team, number=1), opening(team, number=1)]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        open_all(same)
+    assert not Job.objects.exists()
+    assert Account.objects.get().held_nanocredits == 0
+    running = opened_calls(same[0], opening(team, number=2))
+    Hold.objects.filter(reference=f"call:{running[0].call.pk}").update(
+        state="released", closed_at=clock.now()
+    )
+    # One of them was closed behind their backs: neither is charged.
+    with pytest.raises(HoldAlreadyClosed), transaction.atomic():
+        settle_all([settlement(call) for call in running])
+    assert not Entry.objects.filter(kind=Entry.Kind.CHARGE).exists()
+    assert [call.status for call in Call.objects.all()] == ["dispatched"] * 2
+    settle_all([settlement(running[1])])
+    assert Entry.objects.filter(kind=Entry.Kind.CHARGE).count() == 1
