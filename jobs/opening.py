@@ -24,6 +24,7 @@ from jobs.open_calls import OpenCall
 from jobs.refusals import JobClosed
 from jobs.routing import Route
 from saas_litellm.base import clock, idempotency, rows, standing
+from saas_litellm.base.grouping import impatient
 from saas_litellm.base.idempotency import Claim, InProgress
 from saas_litellm.base.refusals import NotFound, PaymentRequired, Refusal
 from saas_litellm.base.standing import Stale
@@ -61,6 +62,7 @@ class Opening:
 def open_all(openings: Sequence[Opening]) -> list[OpenCall | Exception]:
     """Open each, or say why not: a Refusal, or Stale when it has to be looked up again."""
     with transaction.atomic():
+        impatient(len(openings))
         return _Desk(openings).serve()
 
 

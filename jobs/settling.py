@@ -33,6 +33,7 @@ from jobs.models import Attempt, Call, CostLine, Job
 from jobs.open_calls import OpenCall, Outcome
 from jobs.usage import Usage
 from saas_litellm.base import alarms, clock, rows
+from saas_litellm.base.grouping import impatient
 from teams import health as breakers
 from teams.catalog import PricedDeployment
 from teams.models import DeploymentHealth, Team
@@ -85,6 +86,7 @@ def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
     charged at most what is available now. A job that was made for its one call ends with it.
     """
     with transaction.atomic():
+        impatient(len(settlements))
         clerk = _Clerk(settlements)
         settled = clerk.serve()
     for case in clerk.cases:

@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from saas_litellm.base.bridge import in_database
 
@@ -24,6 +25,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 # More would make the first of them wait for the last.
 MOST_AT_ONCE = 64
+# How long many wait for a row that somebody else has locked, before each goes on alone.
+LONGEST_WAIT = "1s"
+# PostgreSQL's for a lock that was waited for too long, and for a deadlock.
+_OF_ONE = frozenset({"55P03", "40P01"})
+
+
+def impatient(count: int) -> None:
+    """Call it first in a transaction that acts for so many: one whose row is locked for long must
+    not hold up the others. Without effect for one, and on SQLite."""
+    if count > 1 and connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
 
 
 class Group(Generic[T, R]):
@@ -49,40 +62,49 @@ class _Queue(Generic[T, R]):
         self._act = act
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._alone: set[asyncio.Task[None]] = set()
 
     def put(self, item: T) -> asyncio.Future[R]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
         if self._task is None:
-            self._task = loop.create_task(self._work(), name="group")
+            # In no request's context: it works for many.
+            self._task = loop.create_task(self._work(), name="group", context=Context())
         return future
 
     async def _work(self) -> None:
         try:
             while self._waiting:
-                taken = [
-                    self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))
-                ]
-                results = await self._done([item for item, _ in taken])
-                for (_, future), result in zip(taken, results, strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(result, BaseException):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
+                count = min(len(self._waiting), MOST_AT_ONCE)
+                await self._do([self._waiting.popleft() for _ in range(count)])
         finally:
             self._task = None
 
-    async def _done(self, items: Sequence[T]) -> Sequence[R | Exception]:
+    async def _do(self, taken: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:
-            return await in_database(self._act, items)
-        except OperationalError as error:
-            # The database is away, or busy: for none of them it will be otherwise.
-            return [error for _ in items]
+            results = await in_database(self._act, [item for item, _ in taken])
         except Exception as error:
-            if len(items) == 1:
-                return [error]
-        logger.info("%d acts did not go together; each is done alone", len(items))
-        return [result for item in items for result in await self._done([item])]
+            if len(taken) == 1 or not _is_of_one(error):
+                results = [error for _ in taken]
+            else:
+                # Whoever it is of, the others need not wait for it.
+                logger.info("%d acts did not go together; each is done alone", len(taken))
+                for one in taken:
+                    task = asyncio.create_task(self._do([one]), name="alone")
+                    self._alone.add(task)
+                    task.add_done_callback(self._alone.discard)
+                return
+        for (_, future), result in zip(taken, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _is_of_one(error: Exception) -> bool:
+    """Whether it may be of one among many. A database that is away is away for all of them."""
+    cause = getattr(error, "__cause__", None)
+    return not isinstance(error, OperationalError) or getattr(cause, "sqlstate", "") in _OF_ONE
