@@ -78,9 +78,7 @@ class Docket:
         """Lock the jobs' rows, by id; one that is not there is left out."""
         docket = cls()
         if wanted := set(job_ids):
-            found = Job.objects.filter(pk__in=wanted).order_by("pk")
-            # As an UPDATE locks: rows that refer to one of them are not held up.
-            docket.jobs = {job.pk: job for job in found.select_for_update(no_key=True)}
+            docket.jobs = {job.pk: job for job in rows.locked(Job, wanted)}
         return docket
 
     def add(self, job: Job, *, actor: str) -> None:

@@ -125,14 +125,17 @@ class _Clerk:
 
     def serve(self) -> list[Call]:
         self._docket = Docket.open(one.opened.call.job_id for one in self._settlements)
-        found = Call.objects.filter(pk__in=[one.opened.call.pk for one in self._settlements])
-        running = found.filter(status__in=Call.RUNNING).order_by()
+        booked = rows.figures(
+            Call,
+            {one.opened.call.pk for one in self._settlements},
+            "provider_cost_nano_usd",
+            only="status IN ('held', 'dispatched')",
+        )
         # What a team lets be kept is asked as it stands now: a call may have run for long.
         keeping = {one.opened.job.team_id for one in self._settlements if one.opened.is_answer_kept}
         self._teams = (
             Team.objects.select_related("organization").in_bulk(keeping) if keeping else {}
         )
-        booked = dict(running.values_list("pk", "provider_cost_nano_usd"))
         settled = [self._taken_up(one, booked) for one in self._settlements]
         # The counts of tiers are rows of their own, taken in one order everywhere.
         counted: set[UUID] = set()

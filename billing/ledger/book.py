@@ -14,17 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
-
-from django.db.models import Model, QuerySet
+from typing import Any
 
 from billing.ledger import wallet
-from billing.models import Account, BudgetPeriod, Entry, Grant, Hold
+from billing.models import Account, Budget, BudgetPeriod, Entry, Grant, Hold
 from billing.refusals import BudgetExceeded, InsufficientCredits
 from saas_litellm.base import clock, rows
 from saas_litellm.base.money import NANO, divide_half_even
 
-R = TypeVar("R", bound=Model)
 _POOL = ("amount_nanocredits",)
 _PERIOD = ("used_nanocredits", "held_nanocredits")
 
@@ -86,17 +83,17 @@ class Book:
         """Lock the pools, the budget periods, theirs too, and then the accounts, each by id."""
         book = cls()
         if pools := set(pool_ids):
-            owned = Hold.objects.filter(pk__in=pools, state=Hold.State.OPEN)
-            book._pools = {row.pk: row for row in _locked(owned)}
+            book._pools = {row.pk: row for row in rows.locked(Hold, pools, only="state = 'open'")}
         periods = set(period_ids)
         for pool in book._pools.values():
             periods.update(pool.budget_period_ids)
         if periods:
-            found = BudgetPeriod.objects.filter(pk__in=periods).select_related("budget")
-            book._periods = {row.pk: row for row in _locked(found)}
+            book._periods = {row.pk: row for row in rows.locked(BudgetPeriod, periods)}
+            limits = Budget.objects.in_bulk({row.budget_id for row in book._periods.values()})
+            for row in book._periods.values():
+                row.budget = limits[row.budget_id]
         if accounts := set(account_ids):
-            wallets = Account.objects.filter(pk__in=accounts)
-            book._accounts = {row.pk: row for row in _locked(wallets)}
+            book._accounts = {row.pk: row for row in rows.locked(Account, accounts)}
         return book
 
     @contextmanager
@@ -319,11 +316,6 @@ class Book:
         if by:
             setattr(row, column, getattr(row, column) + by)
             self._moves.append((row, column, by))
-
-
-def _locked(found: QuerySet[R]) -> QuerySet[R]:
-    """Lock them by id, as an UPDATE would: rows that refer to one of them are not held up."""
-    return found.order_by("pk").select_for_update(of=("self",), no_key=True)
 
 
 def _room(period: BudgetPeriod) -> int | None:

@@ -8,10 +8,10 @@ CASE for every column; beside a call's own work that is most of what writing its
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from django.db import connection
@@ -19,6 +19,8 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Field, Model
 
 _Fields = tuple[Field[Any, Any], ...]
+_Converter = tuple[int, tuple[Any, ...], Any]
+Row = TypeVar("Row", bound=Model)
 _Look = Callable[[CursorWrapper], None]
 # Of this thread: what is to be looked at once all has been sent.
 _sent = threading.local()
@@ -41,6 +43,32 @@ def together() -> Iterator[None]:
                 look()
     finally:
         _sent.looks = None
+
+
+def locked(model: type[Row], keys: Collection[Any], *, only: str = "") -> list[Row]:
+    """The rows of these keys, by key, locked to the transaction's end as an UPDATE would: rows that
+    refer to one of them are not held up. ``only``: a condition in SQL."""
+    fields, converters, sql = _selection(model, connection.vendor)
+    condition = f" AND {only}" if only else ""
+    lock = " FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""
+    found, given = _found(model, keys)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} WHERE {found}{condition} ORDER BY 1{lock}", given)
+        records = [_converted(record, converters) for record in cursor.fetchall()]
+    names = [field.attname for field in fields]
+    return [model.from_db(connection.alias, names, record) for record in records]
+
+
+def figures(model: type[Model], keys: Collection[Any], column: str, *, only: str) -> dict[Any, Any]:
+    """One plain column of the rows of these keys for which a condition in SQL holds, by key."""
+    fields, converters, _ = _selection(model, connection.vendor)
+    of_key = [convert for convert in converters if convert[0] == 0]
+    found, given = _found(model, keys)
+    table, key = model._meta.db_table, fields[0].column
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {key}, {column} FROM {table} WHERE {found} AND {only}", given)  # noqa: S608 - names of models' own
+        records = [_converted(record, of_key) for record in cursor.fetchall()]
+    return dict(map(tuple, records))
 
 
 def insert(rows: Sequence[Model], *, known_by: str = "") -> None:
@@ -111,6 +139,23 @@ def _run(sql: str, parameters: Sequence[Any], look: _Look) -> None:
     cursor.close()
 
 
+def _found(model: type[Model], keys: Collection[Any]) -> tuple[str, list[Any]]:
+    key: Any = model._meta.pk
+    if connection.vendor == "postgresql":
+        return f"{key.column} = ANY(%s)", [list(keys)]
+    marks = ", ".join(["%s"] * len(keys))
+    return f"{key.column} IN ({marks})", [key.get_db_prep_value(one, connection) for one in keys]
+
+
+def _converted(record: Sequence[Any], converters: Iterable[_Converter]) -> Sequence[Any]:
+    """As the ORM would read it."""
+    values = list(record)
+    for place, convert, column in converters:
+        for one in convert:
+            values[place] = one(values[place], column, connection)
+    return values
+
+
 def _all_of(count: int, missed: type[Exception], model: type[Model]) -> _Look:
     def look(cursor: CursorWrapper) -> None:
         if len(cursor.fetchall()) != count:
@@ -124,6 +169,22 @@ def _name(rows: Sequence[Model], made: Sequence[tuple[Any, ...]], known_by: str)
     by_name = {getattr(row, known_by): row for row in rows}
     for pk, name in made:
         by_name[named.to_python(name)].pk = pk
+
+
+@lru_cache(maxsize=64)
+def _selection(model: type[Model], vendor: str) -> tuple[_Fields, tuple[_Converter, ...], str]:
+    """The key comes first."""
+    table, key = model._meta.db_table, model._meta.pk
+    others = [field for field in model._meta.concrete_fields if field is not key]
+    fields: Any = (key, *others)
+    columns = [field.get_col(table) for field in fields]
+    compiler = model._base_manager.all().query.get_compiler(connection=connection)
+    converters = tuple(
+        (place, tuple(convert), column)
+        for place, (convert, column) in compiler.get_converters(columns).items()
+    )
+    names = ", ".join(str(field.column) for field in fields)
+    return fields, converters, f"SELECT {names} FROM {table}"  # noqa: S608 - names of models' own
 
 
 @lru_cache(maxsize=64)
