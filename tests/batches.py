@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import pytest
+from django.db import connection, transaction
+
 from billing import budgets, ledger, plans
 from billing.models import Account, BudgetPeriod, Entry, Hold, UsageCounter
+from jobs import quotes
 from jobs.admission import Order
 from jobs.lifecycle import NewJob, spender_of
 from jobs.models import Attempt, Call, CostLine, Job, StatusChange
@@ -16,10 +20,14 @@ from jobs.open_calls import OpenCall, Outcome
 from jobs.opening import Opening, open_all
 from jobs.settling import Settlement, settle_all
 from jobs.usage import Usage
+from saas_litellm import verification
+from saas_litellm.base.money import NANO
 from saas_litellm.base.refusals import Refusal
-from teams import catalog
-from teams.models import ApiKey, Team
-from tests.work import HELLO
+from teams import catalog, directory, keys
+from teams.models import ApiKey, Deployment, Team
+from tests import factories, work
+from tests.jobs.test_repricing import PLANS
+from tests.work import HELLO, Clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,3 +180,126 @@ def _rows(model: Any, key: str, names: dict[Any, str], **related: dict[Any, str]
 
 def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+COUNTED = {
+    "jobs": {
+        "call_rules": [
+            {
+                "kind": "tiered",
+                "metric": "jobs",
+                "tiers": [{"up_to": 2, "credits": "0.1"}, {"credits": "0.04"}],
+            }
+        ]
+    },
+    "clamped": {"call_rules": [{"kind": "markup", "clamp_output": True}]},
+}
+
+
+on_postgresql = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite takes rows one by one, on one connection a thread"
+)
+
+
+def sharing(*, credits_: int, names: tuple[str, ...] = ("anna", "bert")) -> list[Team]:
+    """Teams of one organization that draw on its wallet, and one with a wallet of its own."""
+    organization = directory.create_organization(slug="shop", actor="test")
+    made = []
+    for name in names:
+        team = directory.create_team(slug=name, organization=organization, actor="test")
+        directory.set_wallet(team=team, draws_on=Team.Wallet.ORGANIZATION, actor="test")
+        team.default_alias = factories.serve(team, alias="chat", model="demo/echo")
+        team.save()
+        made.append(Team.objects.select_related("organization").get(pk=team.pk))
+    if credits_:
+        factories.top_up(made[0], credits_ * NANO)
+    return made
+
+
+def assigned(team: Team, spec: dict[str, Any], *, name: str) -> None:
+    plans.assign(plan=work.plan(name, **spec), team=team, actor="test")
+
+
+class Stage:
+    """Two teams that share a wallet and one with its own, with jobs under every kind of plan."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.teams = sharing(credits_=2)
+        self.teams.append(factories.company(name="carl", credits_=1, plan="").team)
+        self.teams[-1] = Team.objects.select_related("organization").get(slug="carl")
+        # One way only: which deployment is asked is a matter of chance.
+        Deployment.objects.exclude(pk=Deployment.objects.earliest("pk").pk).delete()
+        self.keys = [keys.issue(team=team, actor="test")[0] for team in self.teams]
+        plans_ = [work.plan(f"plan-{name}", **spec) for name, spec in {**PLANS, **COUNTED}.items()]
+        self.jobs: list[Job] = []
+        for team in self.teams:
+            for plan in plans_:
+                clock.tick(60)
+                plans.assign(plan=plan, team=team, actor="test")
+                if plan.slug not in {"plan-flat", "plan-minimum"}:
+                    self.jobs.append(work.job(team))
+        self.jobs.append(work.job(self.teams[0], max_nanocredits=NANO // 2))
+        self.jobs.append(work.job(self.teams[2], max_nanocredits=NANO // 2, is_reserving=True))
+        owner: Any
+        for owner, period, limit in (
+            (self.teams[0], "day", NANO),
+            (self.teams[0].organization, "month", 3 * NANO // 2),
+            (self.keys[2], "total", NANO // 2),
+        ):
+            budgets.create(owner=owner, period=period, limit_nanocredits=limit, actor="test")
+        for team, api_key in zip(self.teams, self.keys, strict=True):
+            # Made now: a sequence is not rolled back, and theirs are rows to compare.
+            budgets.current(spender_of(team, api_key.pk))
+        self.versions = [plan.versions.get().pk for plan in plans_]
+
+    def opening(
+        self, number: int, which: int, max_tokens: int, cap: int | None, kind: str, is_keyed: bool
+    ) -> Any:
+        team_number = which % 3
+        more: dict[str, Any] = {}
+        if which < len(self.jobs):
+            job = self.jobs[which]
+            team_number = next(n for n, team in enumerate(self.teams) if team.pk == job.team_id)
+            more["job"] = job
+        else:
+            more = {
+                "version_id": self.versions[(number + which) % len(self.versions)],
+                "is_single": kind == "single",
+                "is_reserving": kind == "reserving",
+                "max_nanocredits": None if cap is None else cap * NANO // 10,
+            }
+        team = self.teams[team_number]
+        if kind == "quoted" and "job" not in more:
+            more["quote"] = quotes.give(
+                team=team, job_type="contract", model=None, messages=[], expected_calls=2
+            )
+        api_key = self.keys[team_number] if is_keyed else None
+        return opening(team, number=number, max_tokens=max_tokens, api_key=api_key, **more)
+
+    def played(self, made: Any, ends: Any, order: Any, *, at_once: int) -> Any:
+        """What came of it all, and the books after; then it never was."""
+        with transaction.atomic():
+            results = opened(made, at_once=at_once)
+            after_opening = picture()
+            pairs = [
+                (results[number], Ending(prompt=ends[number][0], is_delivered=ends[number][1]))
+                for number in order
+                if number < len(results) and isinstance(results[number], OpenCall)
+            ]
+            settled(pairs, at_once=at_once)
+            seen = ([told(one) for one in results], after_opening, picture())
+            assert verification.verify() == []
+            transaction.set_rollback(True)
+        return seen
+
+
+def customer(spec: dict[str, Any], *, credits_: int = 100) -> Team:
+    made = factories.company(credits_=credits_, plan="").team
+    assigned(made, spec, name="theirs")
+    return Team.objects.select_related("organization").get(pk=made.pk)
+
+
+def opened_calls(*made: Any) -> list[OpenCall]:
+    results = open_all(made)
+    assert [one for one in results if not isinstance(one, OpenCall)] == []
+    return [one for one in results if isinstance(one, OpenCall)]
