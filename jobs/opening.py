@@ -62,7 +62,7 @@ class Opening:
 def open_all(openings: Sequence[Opening]) -> list[OpenCall | Exception]:
     """Open each, or say why not: a Refusal, or Stale when it has to be looked up again."""
     with transaction.atomic():
-        impatient(len(openings))
+        impatient()
         return _Desk(openings).serve()
 
 

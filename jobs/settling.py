@@ -86,7 +86,7 @@ def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
     charged at most what is available now. A job that was made for its one call ends with it.
     """
     with transaction.atomic():
-        impatient(len(settlements))
+        impatient()
         clerk = _Clerk(settlements)
         settled = clerk.serve()
     for case in clerk.cases:

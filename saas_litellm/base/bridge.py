@@ -20,7 +20,8 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 
 _current = threading.local()
-# Beside the pool of DATABASE_THREADS, whose connections leave room for these.
+# Beside the pool of DATABASE_THREADS and the one thread of ``in_turn``: the connections of one
+# process, DATABASE_POOL_MAX_SIZE, leave room for these.
 OUTSIDE_THREADS = 2
 
 P = ParamSpec("P")
@@ -33,6 +34,15 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @lru_cache(maxsize=1)
+def _shared_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="shared", initializer=_mark)
+
+
+def _mark() -> None:
+    _current.is_shared = True
+
+
+@lru_cache(maxsize=1)
 def _outside_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(OUTSIDE_THREADS, thread_name_prefix="outside")
 
@@ -40,6 +50,17 @@ def _outside_pool() -> ThreadPoolExecutor:
 async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run sync database code on the bounded pool and await its result."""
     return await _crossing(_pool(), function, *args, **kwargs)
+
+
+async def in_turn(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same on the one thread that many share: nothing there may wait long for anybody. One warm
+    thread costs less than many in turn, and what comes together is done together."""
+    return await _crossing(_shared_pool(), function, *args, **kwargs)
+
+
+def is_shared() -> bool:
+    """Whether this is the thread that many share."""
+    return getattr(_current, "is_shared", False)
 
 
 async def outside(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import OperationalError, connection
 
-from saas_litellm.base.bridge import in_database
+from saas_litellm.base import bridge
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ LONGEST_WAIT = "1s"
 _OF_ONE = frozenset({"55P03", "40P01"})
 
 
-def impatient(count: int) -> None:
-    """Call it first in a transaction that acts for so many: one whose row is locked for long must
-    not hold up the others. Without effect for one, and on SQLite."""
-    if count > 1 and connection.vendor == "postgresql":
+def impatient() -> None:
+    """Call it first in an act's transaction: one whose row is locked for long must not hold up the
+    others. Without effect where an act is done alone, and on SQLite."""
+    if bridge.is_shared() and connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
 
@@ -82,19 +82,31 @@ class _Queue(Generic[T, R]):
             self._task = None
 
     async def _do(self, taken: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        items = [item for item, _ in taken]
         try:
-            results = await in_database(self._act, [item for item, _ in taken])
+            self._answer(taken, await bridge.in_turn(self._act, items))
         except Exception as error:
-            if len(taken) == 1 or not _is_of_one(error):
-                results = [error for _ in taken]
-            else:
-                # Whoever it is of, the others need not wait for it.
-                logger.info("%d acts did not go together; each is done alone", len(taken))
-                for one in taken:
-                    task = asyncio.create_task(self._do([one]), name="alone")
-                    self._alone.add(task)
-                    task.add_done_callback(self._alone.discard)
+            if not _is_of_one(error, among=len(taken)):
+                self._answer(taken, [error for _ in taken])
                 return
+            # Whoever it is of, the others need not wait for it.
+            logger.info("%d acts did not go together; each is done alone", len(taken))
+            for one in taken:
+                task = asyncio.create_task(self._do_alone(one), name="alone")
+                self._alone.add(task)
+                task.add_done_callback(self._alone.discard)
+
+    async def _do_alone(self, one: tuple[T, asyncio.Future[R]]) -> None:
+        try:
+            self._answer([one], await bridge.in_database(self._act, [one[0]]))
+        except Exception as error:
+            self._answer([one], [error])
+
+    def _answer(
+        self,
+        taken: Sequence[tuple[T, asyncio.Future[R]]],
+        results: Sequence[R | Exception],
+    ) -> None:
         for (_, future), result in zip(taken, results, strict=True):
             if future.done():
                 continue
@@ -104,7 +116,8 @@ class _Queue(Generic[T, R]):
                 future.set_result(result)
 
 
-def _is_of_one(error: Exception) -> bool:
-    """Whether it may be of one among many. A database that is away is away for all of them."""
-    cause = getattr(error, "__cause__", None)
-    return not isinstance(error, OperationalError) or getattr(cause, "sqlstate", "") in _OF_ONE
+def _is_of_one(error: Exception, *, among: int) -> bool:
+    """Whether it may be otherwise for each alone. A database that is away is away for all."""
+    if isinstance(error, OperationalError):
+        return getattr(error.__cause__, "sqlstate", "") in _OF_ONE
+    return among > 1

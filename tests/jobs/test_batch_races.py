@@ -275,7 +275,7 @@ def test_so_many_calls_take_as_many_statements_as_one(clock_: Clock, count: int)
         settle_all([settlement(call) for call in running])
     assert Job.objects.filter(status="completed").count() == count
     # Among them SAVEPOINT and RELEASE, in life BEGIN and COMMIT.
-    assert (len(opening_them), len(settling_them)) == (15, 15)
+    assert (len(opening_them), len(settling_them)) == (16, 16)
 
 
 @on_postgresql
