@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Q
 
-from saas_litellm.base import encryption
+from saas_litellm.base import database, encryption
 from saas_litellm.base.money import from_nano
 from saas_litellm.base.refusals import Invalid
 from saas_litellm.observing import state
@@ -72,6 +72,7 @@ def _settings() -> Iterator[Finding]:
 
 def _database() -> Iterator[Finding]:
     try:
+        database.reach()
         with connection.cursor() as cursor:
             before = time.time()
             now = _now_of(cursor)
