@@ -161,7 +161,13 @@ class CreateJob(Body):
         }
     )
 
-    team_id: str = Field(min_length=1, max_length=63)
+    team_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=63,
+        description="A team's key decides it, and another is refused. Needed without one, and with"
+        " an operator's key that sends no X-Team-Id.",
+    )
     job_type: str = Field(min_length=1, max_length=100)
     user_id: Text = ""
     external_task_id: Text = ""
