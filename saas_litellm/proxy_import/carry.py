@@ -14,7 +14,7 @@ from django.utils.text import slugify
 
 from billing import budgets, plans
 from billing.models import Budget
-from saas_litellm.base import clock
+from saas_litellm.base import clock, shown
 from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Refusal
 from saas_litellm.proxy_import.config import Config, Key, Model
@@ -94,8 +94,9 @@ class _Carrier:
             by_name.setdefault(model.name, []).append(model)
         fresh = {name: models for name, models in by_name.items() if self._alias(name, models)}
         for name in (name for name in by_name if name not in fresh):
-            others = [by_name.get(other, []) for other in config.fallbacks.get(name, [])]
-            self._complete(self.aliases[name], [*by_name[name], *chain.from_iterable(others)])
+            falling_back = (by_name.get(other, []) for other in config.fallbacks.get(name, []))
+            meant = [*by_name[name], *chain.from_iterable(falling_back)]
+            self._complete(self.aliases[name], meant)
         for name, models in fresh.items():
             for model in models:
                 self._deploy(self.aliases[name], model, priority=model.order)
@@ -125,7 +126,7 @@ class _Carrier:
         if found:
             self.report.there.append(f"alias {slug}: left as it is")
         else:
-            self.report.made.append(f"alias {slug}, {len(models)} deployments")
+            self.report.made.append(f"alias {slug}, {shown.counted(len(models), 'deployment')}")
         return found is None
 
     def _deploy(self, alias: Alias, model: Model, *, priority: int) -> None:

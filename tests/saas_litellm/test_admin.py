@@ -30,6 +30,8 @@ def test_every_model_of_ours_is_registered_but_those_shown_inside_others() -> No
     inline |= {"Pace", "Heartbeat", "RevenueDay", "PlatformDay", "CostDay"}
     # An endpoint's page stands for who listens; its secrets are shown to nobody.
     inline |= {"Listener", "Outbox", "Secret"}
+    # One number that says whether anything changed.
+    inline |= {"Standing"}
     # An archived month is looked at by its command, and as a file.
     inline |= {"ArchivedEntry", "ArchivedMonth"}
     # A payment's page shows its reversals; a customer is an id.
@@ -110,3 +112,14 @@ def test_an_operator_makes_an_organization_and_a_team(owner: Client) -> None:
     form = {"organization": organization.pk, "slug": "new-team", "name": "N", "draws_on": "team"}
     assert owner.post("/admin/teams/team/add/", form).status_code == 302
     assert Team.objects.get().slug == "new-team"
+
+
+@pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
+def test_organizations_are_offered_in_an_order(owner: Client) -> None:
+    for name in ("bob", "alice"):
+        factories.team(name=name)
+    offered = owner.get(
+        "/admin/autocomplete/?app_label=teams&model_name=team&field_name=organization"
+    ).json()
+    names = [found["text"] for found in offered["results"]]
+    assert names == sorted(names)

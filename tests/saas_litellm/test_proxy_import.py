@@ -174,7 +174,7 @@ def test_a_key_that_was_not_set_at_first_completes_what_lacked_it(
 
 def test_a_dry_run_tells_and_writes_nothing(db: None, written: Any) -> None:
     report = carry(written(), "--dry-run")
-    assert "alias claude, 1 deployments" in report["made"]
+    assert "alias claude, 1 deployment" in report["made"]
     assert not Alias.objects.exists()
     assert not ProviderCredential.objects.exists()
 
