@@ -284,8 +284,31 @@ async def guarded(
         response: HttpResponseBase = await function(request, path)
     except Refusal as refusal:
         request_id = http.request_id(request)
+        if isinstance(refusal, Invalid):
+            refusal = await _refusal_of_key(request) or refusal
         return http.refuse(refusal, request_id=request_id, error_body=error_body)
     return response
+
+
+async def _refusal_of_key(request: HttpRequest) -> Refusal | None:
+    """What is wrong with the key of a request whose body is: it goes first, for whoever sends it
+    should mend that first. Bodies are read before keys are looked up, so that a call asks the
+    database once; only those that fail pay for a look of their own.
+    """
+    try:
+        bearer = signature(request).bearer
+    except Unauthenticated:
+        return None  # the admin's session
+    if bearer is None:
+        return None
+    try:
+        if bearer.startswith(operators.PREFIX):
+            await in_database(operators.authenticate, bearer)
+        else:
+            await in_database(keys.authenticate, bearer)
+    except Refusal as refusal:
+        return refusal
+    return None
 
 
 def documented(

@@ -49,3 +49,17 @@ def test_without_a_key_in_a_header_an_empty_body_is_still_of_json(
             f"/api/jobs/{job.pk}/complete", headers={"Content-Type": "application/json"}
         )
     assert (foreign.status_code, own.status_code) == (401, 200)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/jobs/create", "/api/jobs/create-and-call", "/v1/chat/completions", "/v1/messages"],
+)
+def test_a_wrong_key_is_said_before_a_wrong_body(live: Live, path: str) -> None:
+    alice = factories.company()
+    wrong = {"Authorization": f"Bearer {alice.key[:-4]}xxxx"}
+    with live.client() as client:
+        stranger = client.post(path, json={"colour": "red"}, headers=wrong)
+        known = client.post(path, json={"colour": "red"}, headers=alice.headers)
+    assert stranger.status_code == 401
+    assert known.status_code == 422
