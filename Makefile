@@ -44,11 +44,12 @@ reference: $(VENV)/.dev  ## The generated pages of the documentation, from the c
 	@$(CHECK_ENV) SECRET_KEY=reference-only $(BIN)/python -m tests.reference
 
 run: $(VENV)/.run  ## A working platform at http://localhost:8003
-	@$(BIN)/python -m saas_litellm.local_env
+	@$(BIN)/python -m saas_litellm.local_env $(HOST) $(PORT)
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
 	@PUBLIC_URL=$${PUBLIC_URL:-http://localhost:$(PORT)} $(BIN)/python manage.py quickstart
 # /help/ is built meanwhile: what comes of it never holds the platform up.
-	@nice $(MAKE) --no-print-directory docs >var/docs.log 2>&1 </dev/null &
+	@mkdir -p docs/_build && touch docs/_build/building
+	@(nice $(MAKE) --no-print-directory docs >var/docs.log 2>&1 </dev/null; rm -f docs/_build/building) &
 	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis

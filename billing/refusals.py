@@ -13,7 +13,8 @@ class InsufficientCredits(PaymentRequired):
         shown = {"credits_needed": from_nano(needed), "credits_available": from_nano(available)}
         super().__init__(
             f"This needs {shown['credits_needed']} credits and {shown['credits_available']} are"
-            " available. Top up, or ask for less output (max_tokens).",
+            " available. Top up. Where calls are priced by what they use, less output (max_tokens)"
+            " needs fewer.",
             figures=shown,
         )
 

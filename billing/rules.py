@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from billing.pricing import CallPrice, JobPrice, Plan
+from saas_litellm.base import shown
 from saas_litellm.base.money import from_nano, plain
 
 _METRICS = {"jobs": "jobs", "tokens": "tokens", "cost": "provider cost"}
@@ -29,7 +30,7 @@ def of_call(plan: Plan, *, job_type: str, alias: str) -> str:
 
 
 def _of_job(rule: JobPrice) -> str:
-    price = f"{from_nano(rule.price_nanocredits)} credits"
+    price = shown.counted(from_nano(rule.price_nanocredits), "credit")
     if rule.kind == "flat":
         return f"flat, {price} a completed job"
     if rule.kind == "minimum":

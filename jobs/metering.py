@@ -35,7 +35,7 @@ from teams import limits
 
 logger = logging.getLogger(__name__)
 
-_SETTLE_TRIES = 4
+_SETTLE_TRIES = 7
 # How long calls that were stopped as the process ends may take to settle.
 SETTLING_SECONDS = 5
 _settlements: Group[Settlement, Call] = Group(settle_all)

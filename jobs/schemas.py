@@ -90,7 +90,13 @@ class ChatFields(Body):
     messages: list[Message] = Field(min_length=1, max_length=4096)
     temperature: float | int | None = Field(None, ge=0, le=2)
     top_p: float | int | None = Field(None, ge=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000)
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        description="The longest answer. Without it the alias's default is sent: 1,024, unless the"
+        " operator chose another.",
+    )
     max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000)
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     n: int | None = Field(None, ge=1, le=16)
@@ -161,7 +167,13 @@ class CreateJob(Body):
         }
     )
 
-    team_id: str = Field(min_length=1, max_length=63)
+    team_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=63,
+        description="A team's key decides it, and another is refused. Needed without one, and with"
+        " an operator's key that sends no X-Team-Id.",
+    )
     job_type: str = Field(min_length=1, max_length=100)
     user_id: Text = ""
     external_task_id: Text = ""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas_litellm.settings")
 
 import django
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
 django.setup(set_prefix=False)
@@ -107,6 +107,8 @@ async def lifespan(receive: Receive, send: Send, live: LiveSocket) -> None:
                     }
                 )
                 return
+            for doubt in checks.doubts():
+                logger.warning(doubt)
             tracing.start()
             # Importing litellm takes seconds: on a thread, while the first requests are served.
             if settings.WARM_UP:
@@ -187,7 +189,8 @@ async def _refuse_body(send: Send) -> None:
 
 
 if checks.is_without_secret():
-    raise ImproperlyConfigured(
+    # One line: the server would write how it came here above anything that is raised.
+    sys.exit(
         "SECRET_KEY is not set. Locally, start with `make run`, which writes var/local.env; in"
         " production set SECRET_KEY, API_KEY_PEPPER and ENCRYPTION_KEYS (docs/settings.md)."
     )

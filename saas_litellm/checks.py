@@ -50,6 +50,25 @@ def check_secrets(**_: Any) -> list[CheckMessage]:
     return found
 
 
+# Those of a database run before `migrate`: the release of a version that could not serve fails.
+@register(Tags.database)
+def check_secrets_before_migrating(**_: Any) -> list[CheckMessage]:
+    return check_secrets()
+
+
+@register(Tags.staticfiles, deploy=True)
+def check_static_files(**_: Any) -> list[CheckMessage]:
+    if settings.DEBUG or (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
+        return []
+    return [
+        Warning(
+            "Static files are not collected: the pages of the admin and the teams answer 500.",
+            hint="Run `manage.py collectstatic --noinput` when you build.",
+            id="saas.W026",
+        )
+    ]
+
+
 @register(Tags.security)
 def check_open_demo(**_: Any) -> list[CheckMessage]:
     if settings.SAAS_OPEN_DEMO and not settings.DEBUG:
@@ -291,8 +310,22 @@ def _is_fernet_key(key: str) -> bool:
     return True
 
 
+def doubts() -> list[str]:
+    """What a web process says when it starts and serves nevertheless, a line each."""
+    found = [*check_processes(), *check_static_files()]
+    if not settings.ALLOWED_HOSTS:
+        found.append(
+            Warning(
+                "ALLOWED_HOSTS is not set: every page answers 400.",
+                hint="Set ALLOWED_HOSTS to the names that browsers use, as platform.example.com.",
+                id="security.W020",
+            )
+        )
+    return [_line(message) for message in found if message.level < Error("").level]
+
+
 def refusal_to_serve() -> str:
-    """Why this process must not serve, or an empty string; asgi.py asks before anything else."""
+    """Why this process must not serve or work, or an empty string: asked before anything else."""
     found = [
         *check_secrets(),
         *check_open_demo(),
@@ -305,4 +338,8 @@ def refusal_to_serve() -> str:
         *check_payments(),
     ]
     wrong = [message for message in found if message.level >= Error("").level]
-    return "\n".join(f"{message.id}: {message.msg} {message.hint or ''}" for message in wrong)
+    return "\n".join(map(_line, wrong))
+
+
+def _line(message: CheckMessage) -> str:
+    return f"{message.id}: {message.msg} {message.hint or ''}"

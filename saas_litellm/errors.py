@@ -9,6 +9,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -21,11 +22,13 @@ from saas_litellm.base.refusals import (
     NotFound,
     PayloadTooLarge,
     Refusal,
+    Unavailable,
 )
 from saas_litellm.base.telemetry import context
 
 logger = logging.getLogger(__name__)
 API_PREFIXES = ("/api/", "/v1/", "/healthz", "/readyz", "/metrics")
+DATABASE_RETRY_SECONDS = 5
 
 
 class ErrorMiddleware:
@@ -65,13 +68,23 @@ def response_for(request: HttpRequest, exception: BaseException) -> HttpResponse
         if not request.path_info.startswith(API_PREFIXES):
             return None
         logger.error("%s failed", http.request_id(request), exc_info=exception)
-        exception = InternalError()
+        exception = _accident(exception)
     is_anthropic = request.path_info.startswith("/v1/messages")
     return http.refuse(
         exception,
         request_id=http.request_id(request),
         error_body=messages.error_body if is_anthropic else http.error_body,
     )
+
+
+def _accident(exception: BaseException) -> Refusal:
+    """What an exception that nobody expected is told as."""
+    if isinstance(exception, OperationalError):
+        return Unavailable(
+            "The platform's database does not answer. Try again shortly.",
+            retry_after_seconds=DATABASE_RETRY_SECONDS,
+        )
+    return InternalError()
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

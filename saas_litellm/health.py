@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 
 from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
-from saas_litellm.base import http
+from saas_litellm.base import database, http
 from saas_litellm.base.bridge import in_database
 
 logger = logging.getLogger(__name__)
+# Whoever asks gives up soon, and has to learn which part it is.
+READY_SECONDS = 3.0
 
 
 async def healthz(request: HttpRequest) -> HttpResponse:
@@ -21,7 +25,11 @@ async def healthz(request: HttpRequest) -> HttpResponse:
 
 async def readyz(request: HttpRequest) -> HttpResponse:
     """200 when the database and the cache answer, else 503 naming which does not."""
-    parts = await in_database(_parts)
+    # The cache on another thread: those of the database may all be waiting for it.
+    database_, cache_ = await asyncio.gather(
+        _state(in_database(_ask_database)), _state(asyncio.to_thread(_ask_cache))
+    )
+    parts = {"database": database_, "cache": cache_}
     is_ready = all(state == "ok" for state in parts.values())
     return http.answer(
         {"status": "ok" if is_ready else "unavailable", **parts}, status=200 if is_ready else 503
@@ -32,21 +40,18 @@ def front_door(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect("/admin/")
 
 
-def _parts() -> dict[str, str]:
-    return {"database": _works(_ask_database), "cache": _works(_ask_cache)}
-
-
-def _works(ask: object) -> str:
-    assert callable(ask)
+async def _state(asked: Awaitable[None]) -> str:
     try:
-        ask()
-    except Exception:
-        logger.exception("not ready")
+        async with asyncio.timeout(READY_SECONDS):
+            await asked
+    except Exception as error:
+        logger.error("not ready: %s", str(error) or type(error).__name__)
         return "unavailable"
     return "ok"
 
 
 def _ask_database() -> None:
+    database.reach()
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 

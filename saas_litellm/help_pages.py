@@ -7,6 +7,7 @@ It names no customer and no secret, so it needs no session; WhiteNoise answers w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 PREFIX = "/help/"
 PART_BYTES = 256 * 1024
+LONGEST_BUILD_SECONDS = 600
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # untyped
@@ -45,6 +47,16 @@ async def _parts(file: IO[bytes] | None) -> AsyncIterator[bytes]:
 
 
 def missing(request: HttpRequest, path: str = "") -> HttpResponse:
-    """There is no such page; or none at all, and how to build them."""
+    """There is no such page; or none at all, and how to build them, or that they are being built."""
     is_built = (settings.HELP_ROOT / "index.html").is_file()
-    return render(request, "help/missing.html", {"is_built": is_built}, status=404)
+    found = {"is_built": is_built, "is_being_built": _is_being_built()}
+    return render(request, "help/missing.html", found, status=404)
+
+
+def _is_being_built() -> bool:
+    """`make run` leaves a mark while it builds; one that is old is of a build that was broken off."""
+    try:
+        began_at = (settings.HELP_ROOT.parent / "building").stat().st_mtime
+    except OSError:
+        return False
+    return time.time() - began_at < LONGEST_BUILD_SECONDS

@@ -1,9 +1,12 @@
-"""Write var/local.env for local use, once: `python -m saas_litellm.local_env`."""
+"""Before `make run`: write var/local.env, once, and see that the port is free."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import socket
+import sys
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -30,5 +33,22 @@ def write(file: Path = FILE) -> bool:
     return True
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there. Raises OSError for a host that is not of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
+
+
 if __name__ == "__main__":
+    host, port = sys.argv[1], int(sys.argv[2])
+    if not is_free(host, port):
+        sys.exit(f"Port {port} is taken. Another one: PORT={port + 1} make run")
     print("Wrote var/local.env" if write() else "var/local.env is there already")

@@ -69,7 +69,9 @@ else:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **DATABASES["default"].get("OPTIONS", {}),
-            "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 30},
+            # No thread of ours waits for another's connection (DATABASE_THREADS): whoever waits so
+            # long waits for a database that is away.
+            "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 10},
         },
     }
 # Reports read it; everything else, and every write, goes to DATABASE_URL.

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import OperationalError, close_old_connections, connection
 
 from billing import budgets, expiry, lots, minimums, recurring, revenue, runway, thresholds
 from jobs import calls, closing, drift, margins, partitions, payloads, rollups, shadows
 from payments import auto, events
 from saas_litellm import verification
-from saas_litellm.base import alerts, clock, idempotency, outbox
+from saas_litellm.base import alerts, clock, database, idempotency, outbox
 from saas_litellm.base.models import Heartbeat
 from saas_litellm.base.telemetry import metrics
 from saas_litellm.observing import state
@@ -71,19 +71,29 @@ OUTSIDE_CHORES: Mapping[str, Callable[[], int]] = {
 _outside = threading.Lock()
 
 
-def sweep(*, is_slow_due: bool = True) -> dict[str, int]:
-    """One round: what was done, by name. A chore that fails does not stop the others."""
-    return _done({**CHORES, **(SLOW_CHORES if is_slow_due else {})})
+def sweep(*, is_slow_due: bool = True, stopped: threading.Event | None = None) -> dict[str, int]:
+    """One round: what was done, by name. A chore that fails does not stop the others.
+
+    ``stopped`` ends the round before the next chore. Raises OperationalError when the database is
+    away: none of the others could do anything then.
+    """
+    return _done({**CHORES, **(SLOW_CHORES if is_slow_due else {})}, stopped)
 
 
-def _done(chores: Mapping[str, Callable[[], int]]) -> dict[str, int]:
+def _done(
+    chores: Mapping[str, Callable[[], int]], stopped: threading.Event | None = None
+) -> dict[str, int]:
     done = {}
     for name, chore in chores.items():
+        if stopped is not None and stopped.is_set():
+            break
         try:
             done[name] = chore()
-        except Exception:
-            logger.exception("%s: failed; trying again next round", name)
+        except Exception as error:
             metrics.SWEEPS.labels(name, "failed").inc()
+            if isinstance(error, OperationalError) and database.is_gone():
+                raise
+            logger.exception("%s: failed; trying again next round", name)
         else:
             metrics.SWEEPS.labels(name, "done").inc()
     Heartbeat.objects.update_or_create(name=state.WORKER, defaults={"at": clock.now()})
@@ -97,11 +107,14 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
     """
     beside = [_begin_beside(name, run, stopped) for name, run in BESIDE.items()]
     slow_due_at = time.monotonic()
+    is_away = False
     while not stopped.is_set():
         close_old_connections()
         try:
+            database.reach()
             is_slow_due = time.monotonic() >= slow_due_at
-            done = sweep(is_slow_due=is_slow_due)
+            done = sweep(is_slow_due=is_slow_due, stopped=stopped)
+            is_away = False
             _work_outside_beside()
             if is_slow_due:
                 slow_due_at = time.monotonic() + SLOW_SECONDS
@@ -110,6 +123,9 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
                 logger.info("%s", done)
             if after_round is not None:
                 after_round()
+        except OperationalError as error:
+            is_away = True
+            logger.error("the database does not answer; trying again: %s", error)
         except Exception:
             logger.exception("sweeping failed; trying again")
         finally:
@@ -117,8 +133,10 @@ def run_until(stopped: threading.Event, *, after_round: Callable[[], object] | N
                 connection.close()
         stopped.wait(settings.SWEEP_INTERVAL_SECONDS)
     connection.close()
+    # Messages on their way may arrive; without the database nobody could note that they did.
+    ends_at = time.monotonic() + (0 if is_away else settings.WEBHOOK_TIMEOUT_SECONDS)
     for thread in beside:
-        thread.join(timeout=settings.WEBHOOK_TIMEOUT_SECONDS)
+        thread.join(timeout=max(0.0, ends_at - time.monotonic()))
 
 
 def _begin_beside(

@@ -82,7 +82,7 @@ def find(*, team: Team, name: str | None) -> Alias:
     if found:
         return found[0]
     raise ModelNotAllowed(
-        f"This team may not use a model named {name!r}."
+        f"This team may not use a model named {name!r}. GET /v1/models lists those it may."
         if name
         else "This team has no default model: name one in the field model.",
         param="model",

@@ -30,7 +30,7 @@ class OrganizationSuspended(Forbidden):
 
 class ModelNotAllowed(Forbidden):
     code = "model_not_allowed"
-    default_message = "This team may not use a model of that name."
+    default_message = "This team may not use a model of that name. GET /v1/models lists its models."
 
 
 class ModelUnavailable(Unavailable):

@@ -21,6 +21,10 @@ from saas_litellm.base import addresses
 from saas_litellm.base.refusals import Invalid
 
 LONGEST = 2000
+NOT_OPEN = (
+    "This address is not on the open internet. A receiver on a developer's machine gets events from"
+    " `manage.py listen`; the setting WEBHOOK_PRIVATE_TARGETS opens a closed network."
+)
 
 
 class Refused(Exception):
@@ -34,8 +38,6 @@ def check(url: str) -> None:
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         raise Invalid("This is no URL.", param="url") from error
-    if parts.scheme not in schemes():
-        raise Invalid(f"The URL begins with {' or '.join(schemes())}://", param="url")
     if not host or not url.isascii() or not url.isprintable() or " " in url or len(url) > LONGEST:
         raise Invalid("Give a whole URL in ASCII: https://app.example.com/hooks", param="url")
     if parts.username is not None or parts.password is not None or parts.fragment:
@@ -44,7 +46,9 @@ def check(url: str) -> None:
         )
     is_address = _is_address(host)
     if (is_address or host == "localhost") and not _is_allowed(host if is_address else "127.0.0.1"):
-        raise Invalid("This address is not on the open internet.", param="url")
+        raise Invalid(NOT_OPEN, param="url")
+    if parts.scheme not in schemes():
+        raise Invalid(f"The URL begins with {' or '.join(schemes())}://", param="url")
 
 
 def schemes() -> tuple[str, ...]:

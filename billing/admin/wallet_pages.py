@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from billing import ledger
 from billing.models import Account, Grant
+from saas_litellm.base import shown
 from saas_litellm.base.admin import AmountField, MomentField, PageForm, actor, form_page
 from saas_litellm.base.money import from_nano
 
@@ -75,7 +76,7 @@ def top_up(
             actor=actor(request),
         )
         return (
-            f"Added {from_nano(entry.amount_nanocredits)} credits; the balance after is"
+            f"Added {shown.counted(from_nano(entry.amount_nanocredits), 'credit')}; the balance after is"
             f" {from_nano(entry.balance_after_nanocredits)}."
         )
 
@@ -109,7 +110,7 @@ def adjust(
         )
         moved = from_nano(adjusted.entry.amount_nanocredits if adjusted.entry else 0)
         lost = from_nano(adjusted.loss.amount_nanocredits if adjusted.loss else 0)
-        return f"Adjusted by {moved} credits; {lost} could not be taken."
+        return f"Adjusted by {shown.counted(moved, 'credit')}; {lost} could not be taken."
 
     return form_page(
         model_admin,

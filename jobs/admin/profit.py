@@ -131,10 +131,13 @@ class ProfitAdmin(TablePage):
             )
             values = ["–" if record[name] is None else record[name] for name in _SHOWN]
             rows.append([led_to.named(), *values, led_to.losing_named()])
-        columns = [group_by, *(name.replace("_", " ") for name in _SHOWN), "at a loss"]
+        called = (_CALLED.get(name) or name.replace("_", " ") for name in _SHOWN)
+        columns = [group_by, *called, "at a loss"]
         return Table(columns=columns, rows=rows, records=records, count=count)
 
 
+# A job that was cancelled brought no more than one that failed: both are counted there.
+_CALLED = {"failed_jobs": "failed or cancelled jobs"}
 _SHOWN = (
     "jobs",
     "failed_jobs",

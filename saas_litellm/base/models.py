@@ -4,6 +4,8 @@ from typing import Any, NoReturn
 
 from django.db import models
 
+from saas_litellm.base import shown
+
 
 class AppendOnlyQuerySet(models.QuerySet[Any]):
     def update(self, **kwargs: Any) -> NoReturn:
@@ -151,7 +153,7 @@ class LedgerCheck(models.Model):
         ordering = ("-id",)
 
     def __str__(self) -> str:
-        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.findings} findings"
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {shown.counted(self.findings, 'finding')}"
 
 
 class Heartbeat(models.Model):

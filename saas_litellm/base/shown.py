@@ -31,6 +31,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: Decimal | int, noun: str) -> str:
+    """1 team, 2,000 teams, 0.5 credits."""
+    return f"{Decimal(number):,f} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: Decimal | None) -> str:
     return "–" if share is None else f"{share:,.1f} %"
 

@@ -128,6 +128,8 @@ class CustomerTeamAdmin(CustomerAdmin, PaymentPages, TeamStatePages, TeamAdmin):
 class CustomerOrganizationAdmin(CustomerAdmin, OrganizationStatePages, OrganizationAdmin):
     list_display = ("slug", "name", "state", "teams", "own_wallet", "created_at")
     list_select_related = ("account",)
+    # The model's own order is lost where rows are counted, and pages need one.
+    ordering = ("slug",)
     list_per_page = 50
     change_form_outer_before_template = "admin/customers/organization.html"
     actions_detail = (

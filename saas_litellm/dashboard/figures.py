@@ -118,7 +118,11 @@ def tiles(sums: Sums, past: Sums, *, active: Sequence[int]) -> list[Tile]:
         ),
         _number("Active teams", *active, is_more_good=True),
         _number(
-            "Jobs", sums.jobs, past.jobs, is_more_good=True, note=f"{sums.failed_jobs:,} failed"
+            "Jobs",
+            sums.jobs,
+            past.jobs,
+            is_more_good=True,
+            note=f"{sums.failed_jobs:,} failed or cancelled",
         ),
         _number(
             "Failed calls",

@@ -154,7 +154,9 @@ def _check() -> Finding:
     value = shown.ago(last.started_at, now=clock.now())
     return Finding(
         name="Ledger verified",
-        value=f"{value}, {last.findings:,} findings" if last.findings else f"{value}, clean",
+        value=f"{value}, {shown.counted(last.findings, 'finding')}"
+        if last.findings
+        else f"{value}, clean",
         state="bad" if last.findings else "warn" if is_late else "ok",
         hint=str(last.examples[0]) if last.examples else "",
         link=reverse("admin:base_ledgercheck_changelist"),

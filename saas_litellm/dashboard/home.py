@@ -9,9 +9,12 @@ from django.http import HttpRequest
 
 from billing.models import Entry, PlanVersion
 from jobs.models import Job
+from saas_litellm import help_pages
 from saas_litellm.base import clock
 from saas_litellm.dashboard import figures, health, navigation, periods
-from teams.models import Alias, ApiKey, Team
+from teams.models import Alias, ApiKey, Deployment, ProviderCredential, Team
+
+FIRST_JOB = f"{help_pages.PREFIX}quickstart.html#one-job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +45,24 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def steps() -> list[Step]:
-    """From an empty platform to its first job, in order."""
+    """From an empty platform to its first job, in order; shown as long as there is none."""
+    serving = Deployment.objects.filter(is_active=True)
+    is_priced = PlanVersion.objects.filter(activated_at__isnull=False).exists()
 
     def step(text: str, page: str, *, is_done: bool) -> Step:
         return Step(text=text, link=navigation.address(page), is_done=is_done)
 
     return [
         step(
+            "Save a provider's key as a credential (the built-in demo model needs none)",
+            "teams_providercredential_changelist",
+            is_done=ProviderCredential.objects.exists()
+            or serving.filter(model__startswith="demo/").exists(),
+        ),
+        step(
             "Add a model: an alias and a deployment behind it",
             "teams_alias_changelist",
-            is_done=Alias.objects.filter(deployments__is_active=True).exists(),
+            is_done=Alias.objects.filter(deployments__in=serving).exists(),
         ),
         step(
             "Grant it to teams with an access group",
@@ -59,9 +70,12 @@ def steps() -> list[Step]:
             is_done=Alias.objects.filter(access_groups__is_active=True).exists(),
         ),
         step(
-            "Set a price: a plan with an active version",
+            "A price: your plan's"
+            if is_priced
+            else "A price: 1 credit a completed job (job_based), until you set another",
             "prices:plans",
-            is_done=PlanVersion.objects.filter(activated_at__isnull=False).exists(),
+            # There is always one in effect.
+            is_done=True,
         ),
         step(
             "Create an organization, and its first team",
@@ -74,8 +88,10 @@ def steps() -> list[Step]:
             is_done=Entry.objects.filter(kind=Entry.Kind.GRANT).exists(),
         ),
         step(
-            "Issue an API key, and send the first call",
+            "Issue an API key, on the same page",
             "teams_team_changelist",
             is_done=ApiKey.objects.exists(),
         ),
+        # With the first job this list is gone.
+        Step(text="Send the first job with it", link=FIRST_JOB, is_done=False),
     ]

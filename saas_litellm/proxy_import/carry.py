@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN
+from itertools import chain
 
 from django.db import transaction
 from django.db.models import Max
@@ -13,7 +14,7 @@ from django.utils.text import slugify
 
 from billing import budgets, plans
 from billing.models import Budget
-from saas_litellm.base import clock
+from saas_litellm.base import clock, shown
 from saas_litellm.base.money import MAX_AMOUNT, from_nano
 from saas_litellm.base.refusals import Refusal
 from saas_litellm.proxy_import.config import Config, Key, Model
@@ -92,6 +93,10 @@ class _Carrier:
         for model in config.models:
             by_name.setdefault(model.name, []).append(model)
         fresh = {name: models for name, models in by_name.items() if self._alias(name, models)}
+        for name in (name for name in by_name if name not in fresh):
+            falling_back = (by_name.get(other, []) for other in config.fallbacks.get(name, []))
+            meant = [*by_name[name], *chain.from_iterable(falling_back)]
+            self._complete(self.aliases[name], meant)
         for name, models in fresh.items():
             for model in models:
                 self._deploy(self.aliases[name], model, priority=model.order)
@@ -121,7 +126,7 @@ class _Carrier:
         if found:
             self.report.there.append(f"alias {slug}: left as it is")
         else:
-            self.report.made.append(f"alias {slug}, {len(models)} deployments")
+            self.report.made.append(f"alias {slug}, {shown.counted(len(models), 'deployment')}")
         return found is None
 
     def _deploy(self, alias: Alias, model: Model, *, priority: int) -> None:
@@ -135,6 +140,16 @@ class _Carrier:
             requests_per_minute=model.requests_per_minute,
             tokens_per_minute=model.tokens_per_minute,
         )
+
+    def _complete(self, alias: Alias, models: Sequence[Model]) -> None:
+        """What was made before its key was known gets the credential now."""
+        without = alias.deployments.filter(credential=None).order_by("priority", "pk")
+        for model in models:
+            found = without.filter(model=model.model).first()
+            if found and model.key:
+                found.credential = self._credential(model.key)
+                found.save(update_fields=["credential"])
+                self.report.changed.append(f"alias {alias}: {model.model} has its credential now")
 
     def _credential(self, key: Key) -> ProviderCredential:
         if key not in self.credentials:

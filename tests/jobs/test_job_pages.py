@@ -121,7 +121,7 @@ def test_the_page_tells_the_story(team: Team, clock: Clock) -> None:
         "2026-03-10 00:00:00",
         "completed test",
         "team:alice",
-        "contract: at least 1 credits a completed job",
+        "contract: at least 1 credit a completed job",
         "any job, any alias: provider cost + 50 %, 10 credits a USD",
         "gold v1",
         "user:olga slow",
@@ -305,7 +305,7 @@ def test_a_refund_comes_back_to_the_jobs_page(team: Team, owner: Client) -> None
         ),
         (
             {"job_rules": [{"kind": "package", "credits": 1, "package_tokens": 5000}]},
-            "any job: 1 credits for each started 5,000 tokens",
+            "any job: 1 credit for each started 5,000 tokens",
             "In the job's package",
         ),
         (

@@ -147,6 +147,7 @@ HOLDS = {
     "sightings": "how often",
     "slug": "the id that callers use",
     "source": "where the prices came from",
+    "stamp": "random; another one whenever something of it changed",
     "started_at": "when it began",
     "starts_on": "the period's first day, UTC",
     "status": "how it stands, in Stripe's words",

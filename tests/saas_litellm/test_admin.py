@@ -110,3 +110,14 @@ def test_an_operator_makes_an_organization_and_a_team(owner: Client) -> None:
     form = {"organization": organization.pk, "slug": "new-team", "name": "N", "draws_on": "team"}
     assert owner.post("/admin/teams/team/add/", form).status_code == 302
     assert Team.objects.get().slug == "new-team"
+
+
+@pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
+def test_organizations_are_offered_in_an_order(owner: Client) -> None:
+    for name in ("bob", "alice"):
+        factories.team(name=name)
+    offered = owner.get(
+        "/admin/autocomplete/?app_label=teams&model_name=team&field_name=organization"
+    ).json()
+    names = [found["text"] for found in offered["results"]]
+    assert names == sorted(names)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 from django.core.checks import Tags, run_checks
 
 from saas_litellm import checks
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.any_database
 
@@ -117,6 +122,44 @@ def test_what_runs_is_said_to_whoever_asks_alone() -> None:
     assert not said & {"saas.I001", "saas.I002"}
     said = {message.id for message in run_checks(include_deployment_checks=True)}
     assert said & {"saas.I001", "saas.I002"}
+
+
+def test_static_files_that_nobody_collected_are_said(settings: Any, tmp_path: Path) -> None:
+    settings.STATIC_ROOT = tmp_path
+    assert ids(checks.check_static_files) == {"W026"}
+    (tmp_path / "staticfiles.json").touch()
+    assert ids(checks.check_static_files) == set()
+
+
+def test_what_lacks_without_being_refused_is_a_line_each(settings: Any, tmp_path: Path) -> None:
+    settings.EMBEDDED, settings.REDIS_URL, settings.ALLOWED_HOSTS = False, "", []
+    settings.STATIC_ROOT = tmp_path
+    said = checks.doubts()
+    for variable in ("REDIS_URL", "ALLOWED_HOSTS", "collectstatic"):
+        assert [variable in line for line in said].count(True) == 1
+    assert all("\n" not in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["manage.py", "worker"], ["manage.py", "migrate"], ["-m", "uvicorn", "saas_litellm.asgi:x"]],
+)
+def test_nothing_starts_without_its_secrets(command: list[str], tmp_path: Path) -> None:
+    without = {"SECRET_KEY": "", "API_KEY_PEPPER": "", "ENCRYPTION_KEYS": ""}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **without, "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "SECRET_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    with sqlite3.connect(tmp_path / "db.sqlite3") as left:
+        assert left.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
 def test_serving_is_refused_with_the_reason(settings: Any) -> None:

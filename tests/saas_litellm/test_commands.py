@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -162,6 +163,24 @@ def test_quickstart_shows_its_secrets_once() -> None:
     assert first["password"]
     assert (second["api_key"], second["password"]) == (None, None)
     assert Account.objects.get().balance_nanocredits == 1000 * NANO
+
+
+def test_a_port_that_is_taken_is_known_before_anything_is_begun() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert not local_env.is_free("127.0.0.1", port)
+        done = subprocess.run(
+            [sys.executable, "-m", "saas_litellm.local_env", "127.0.0.1", str(port)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"PORT={port + 1} make run" in done.stderr
+    assert local_env.is_free("127.0.0.1", port)
 
 
 def test_the_local_secrets_are_written_once_for_the_owner_alone(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from saas_litellm import verification
 from saas_litellm.base import alarms
 from saas_litellm.base.models import LedgerCheck
 from saas_litellm.dashboard import figures, health, navigation, periods
+from teams import credentials
 from teams.models import DeploymentHealth, User
 from tests import factories, work
 from tests.work import Clock
@@ -71,6 +72,22 @@ def test_a_month_is_compared_with_no_more_days_than_the_month_before_has() -> No
     assert (period.before.start, period.before.end) == (date(2026, 2, 1), date(2026, 3, 1))
 
 
+def test_a_step_is_done_when_it_was_taken(owner: Client) -> None:
+    factories.company(model="openai/gpt-4o-mini")
+    shown = page(owner)
+    assert shown.count("to do") == 2
+    assert "quickstart.html#one-job" in shown
+    credentials.save(name="openai", api_key="sk-x", provider="openai", actor="test")
+    assert page(owner).count("to do") == 1
+
+
+def test_a_cancelled_job_is_counted_as_what_it_is_called(owner: Client) -> None:
+    company = factories.company()
+    for status in ("failed", "cancelled", "completed"):
+        work.close(work.job(company.team), status)
+    assert "2 failed or cancelled" in page(owner)
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -105,7 +122,7 @@ def test_the_tiles_say_what_the_report_says(clock: Clock) -> None:
     assert tiles["Provider cost"].exact == "0.026 USD"
     assert tiles["Provider cost"].change == Decimal("100.0")
     assert tiles["Provider cost"].is_good is None
-    assert (tiles["Jobs"].value, tiles["Jobs"].note) == ("2", "2 failed")
+    assert (tiles["Jobs"].value, tiles["Jobs"].note) == ("2", "2 failed or cancelled")
     assert tiles["Active teams"].value == "1"
     assert sum(found.chart.series[1].values) == Decimal("0.026")
     assert [row.name for row in found.rankings[0].rows] == ["alice"]
@@ -185,7 +202,9 @@ def test_an_open_breaker_and_an_alarm_are_on_the_page(owner: Client) -> None:
 def test_an_empty_platform_says_what_to_do_first(owner: Client) -> None:
     shown = page(owner)
     assert "From here to your first job" in shown
-    assert shown.count("to do") == 6
+    assert shown.count("to do") == 7
+    # A plan is always in effect.
+    assert "A price: 1 credit a completed job (job_based)" in shown
     assert "No job or call ended in this time." in shown
 
 

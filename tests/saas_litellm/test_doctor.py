@@ -69,7 +69,7 @@ def test_each_finding_says_what_to_do(sound: factories.Company) -> None:
 
 
 def test_an_empty_platform_is_a_check_list(db: None) -> None:
-    with pytest.raises(CommandError, match="must be acted on"):
+    with pytest.raises(CommandError, match="findings to act on"):
         said()
     assert "create_operator" in found("operators")[0][1]
     assert "Start it" in found("worker")[0][1] or "web process" in found("worker")[0][1]

@@ -225,6 +225,20 @@ def test_where_it_was_not_built_it_says_how(
     assert policy(Client(), "/help/")["script-src"] == ["'self'"]
 
 
+def test_while_it_is_built_it_says_so(
+    settings: Any, tmp_path: Path, pages_served: None, db: None
+) -> None:
+    settings.HELP_ROOT = tmp_path / "html"
+    mark = tmp_path / "building"
+    mark.touch()
+    answer = Client().get("/help/")
+    assert answer.status_code == 404
+    assert b"is being built" in answer.content
+    assert b"make docs" not in answer.content
+    os.utime(mark, (0, 0))
+    assert b"make docs" in Client().get("/help/").content
+
+
 def test_the_side_bar_of_the_admin_leads_to_it_whatever_the_role(
     client: Client, pages_served: None, db: None
 ) -> None:

@@ -154,9 +154,27 @@ def test_a_second_time_changes_nothing(db: None, written: Any) -> None:
     assert (Deployment.objects.count(), ProviderCredential.objects.count()) == before
 
 
+def test_a_key_that_was_not_set_at_first_completes_what_lacked_it(
+    db: None, written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry(written())
+    assert "NOT_SET_ANYWHERE" in "\n".join(carry(written())["left_out"])
+    monkeypatch.setenv("NOT_SET_ANYWHERE", "sk-late")
+    report = carry(written())
+    assert "alias claude: anthropic/claude-sonnet-4-5 has its credential now" in report["changed"]
+    assert "NOT_SET_ANYWHERE" not in "\n".join(report["left_out"])
+    # The fallback of the other alias too, and both with the same credential.
+    used = Deployment.objects.filter(model="anthropic/claude-sonnet-4-5")
+    assert [str(deployment.credential) for deployment in used] == ["anthropic", "anthropic"]
+    assert credentials.reveal(ProviderCredential.objects.get(name="anthropic")) == "sk-late"
+    assert carry(written())["changed"] == [
+        line for line in report["changed"] if "credential" not in line
+    ]
+
+
 def test_a_dry_run_tells_and_writes_nothing(db: None, written: Any) -> None:
     report = carry(written(), "--dry-run")
-    assert "alias claude, 1 deployments" in report["made"]
+    assert "alias claude, 1 deployment" in report["made"]
     assert not Alias.objects.exists()
     assert not ProviderCredential.objects.exists()
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from billing import ledger
+from saas_litellm.base import shown
 from saas_litellm.base.commands import OperatorCommand
 from saas_litellm.base.money import from_nano, nano
 from teams import directory
@@ -36,7 +37,7 @@ class Command(OperatorCommand):
         )
         balance = from_nano(entry.balance_after_nanocredits)
         self.answer(
-            f"Added {from_nano(entry.amount_nanocredits)} credits; the balance after is {balance}.",
+            f"Added {shown.counted(from_nano(entry.amount_nanocredits), 'credit')}; the balance after is {balance}.",
             team=options["team"],
             entry=entry.pk,
             credits=from_nano(entry.amount_nanocredits),

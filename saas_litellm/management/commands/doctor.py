@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from saas_litellm.base import shown
 from saas_litellm.base.commands import OperatorCommand
 from saas_litellm.observing import doctor
 
@@ -29,4 +30,4 @@ class Command(OperatorCommand):
         lines.append(f"{acts} to act on, {looks} to look at.")
         self.answer("\n".join(lines), findings=[asdict(finding) for finding in found])
         if acts:
-            raise CommandError(f"{acts} findings must be acted on.")
+            raise CommandError(f"{shown.counted(acts, 'finding')} to act on.")

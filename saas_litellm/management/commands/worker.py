@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from saas_litellm import worker
+from saas_litellm import checks, worker
 
 # So many rounds may take long, or fail, before it counts as dead.
 MISSED_ROUNDS = 8
@@ -39,6 +39,8 @@ class Command(BaseCommand):
         if is_alive is not None:
             _require_beat(is_alive)
             return
+        if problem := checks.refusal_to_serve():
+            raise CommandError(f"Refusing to work.\n{problem}\nLocally, `make run` sets all of it.")
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
