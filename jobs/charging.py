@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from billing import counters, ledger, plans
-from billing.pricing import Measure, Plan
+from billing.pricing import CallPrice, Measure, Plan
 from jobs import admission, margins
 from jobs.docket import caps_beyond
 from jobs.models import Call, Job
@@ -15,9 +15,18 @@ from saas_litellm.base import alarms
 
 def turn(call: Call) -> tuple[int, int]:
     """Sorts calls by the count that their price moves: those rows are locked in one order."""
+    rule = _counting_rule(call)
+    return (call.team_id, rule.rule_id) if rule is not None else (0, 0)
+
+
+def is_counted(call: Call) -> bool:
+    """Whether its price moves the count of a rule's tiers."""
+    return _counting_rule(call) is not None
+
+
+def _counting_rule(call: Call) -> CallPrice | None:
     rule = _plan_of(call).call_rule(job_type=call.job.job_type, alias=call.alias.name)
-    is_counted = rule is not None and rule.tiers is not None
-    return (call.team_id, rule.rule_id) if rule is not None and is_counted else (0, 0)
+    return rule if rule is not None and rule.tiers is not None else None
 
 
 def price(call: Call, *, usage: Usage | None, cost: int, counted: set[UUID]) -> int:

@@ -6,7 +6,7 @@ the steps down with their history and what they tell. With `lifecycle` the only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -76,10 +76,19 @@ class Docket:
     @classmethod
     def open(cls, job_ids: Iterable[UUID]) -> Docket:
         """Lock the jobs' rows, by id; one that is not there is left out."""
-        docket = cls()
-        if wanted := set(job_ids):
-            docket.jobs = {job.pk: job for job in rows.locked(Job, wanted)}
-        return docket
+        return cls.ask(job_ids)()
+
+    @classmethod
+    def ask(cls, job_ids: Iterable[UUID]) -> Callable[[], Docket]:
+        """``open``, to be sent together with other questions."""
+        jobs = rows.ask_locked(Job, set(job_ids))
+
+        def opened() -> Docket:
+            docket = cls()
+            docket.jobs = jobs()
+            return docket
+
+        return opened
 
     def add(self, job: Job, *, actor: str) -> None:
         """A new job; its hold is saved before the docket is written."""

@@ -62,7 +62,6 @@ class Opening:
 def open_all(openings: Sequence[Opening]) -> list[OpenCall | Exception]:
     """Open each, or say why not: a Refusal, or Stale when it has to be looked up again."""
     with transaction.atomic():
-        impatient()
         return _Desk(openings).serve()
 
 
@@ -75,25 +74,30 @@ class _Desk:
         self._new: list[Drafted] = []
 
     def serve(self) -> list[OpenCall | Exception]:
-        is_stamped = any(opening.is_stamped for opening in self._openings)
-        self._stamp = standing.stamp_now() if is_stamped else None
+        impatient()
         busy = self._take_claims()
-        self._docket = Docket.open(
-            opening.job_id for opening in self._openings if opening.job_id is not None
-        )
+        with rows.together():
+            stamp = standing.ask_stamp()
+            docket = Docket.ask(one.job_id for one in self._openings if one.job_id is not None)
+            book = None
+            if all(_is_plain(one) for one in self._openings):
+                book = ledger.Book.ask(one.account_id for one in self._openings)
+        self._stamp, self._docket = stamp(), docket()
         self._periods = {opening.call_id: self._periods_of(opening) for opening in self._openings}
-        self._book = ledger.Book.open(
-            account_ids=[self._account_of(opening) for opening in self._openings],
-            period_ids=[pk for ids in self._periods.values() for pk in ids],
-            pool_ids=[
-                job.hold_id for job in self._docket.jobs.values() if job.hold_id and _has_pool(job)
-            ],
-        )
+        self._book = book() if book is not None else self._opened_book()
         results = [
             busy.get(opening.call_id) or self._open_or_refuse(opening) for opening in self._openings
         ]
         self._write()
         return results
+
+    def _opened_book(self) -> ledger.Book:
+        jobs = self._docket.jobs.values()
+        return ledger.Book.open(
+            account_ids=[self._account_of(opening) for opening in self._openings],
+            period_ids=[pk for ids in self._periods.values() for pk in ids],
+            pool_ids=[job.hold_id for job in jobs if job.hold_id and _has_pool(job)],
+        )
 
     def _take_claims(self) -> dict[UUID, Exception]:
         """Take the idempotency keys, in one order everywhere; says whose are taken already."""
@@ -229,6 +233,11 @@ class _Desk:
         self._docket.tell()
         for drafted in self._new:
             lifecycle.use_quote(drafted)
+
+
+def _is_plain(opening: Opening) -> bool:
+    """Whether no row but its wallet's has to be locked: a new job, no budget."""
+    return opening.job_id is None and opening.period_ids is not None and not opening.period_ids
 
 
 def _has_pool(job: Job) -> bool:

@@ -86,7 +86,6 @@ def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
     charged at most what is available now. A job that was made for its one call ends with it.
     """
     with transaction.atomic():
-        impatient()
         clerk = _Clerk(settlements)
         settled = clerk.serve()
     for case in clerk.cases:
@@ -124,13 +123,19 @@ class _Clerk:
         self._lines: list[CostLine] = []
 
     def serve(self) -> list[Call]:
-        self._docket = Docket.open(one.opened.call.job_id for one in self._settlements)
-        booked = rows.figures(
-            Call,
-            {one.opened.call.pk for one in self._settlements},
-            "provider_cost_nano_usd",
-            only="status IN ('held', 'dispatched')",
-        )
+        with rows.together():
+            impatient()
+            docket = Docket.ask(one.opened.call.job_id for one in self._settlements)
+            running = rows.ask_figures(
+                Call,
+                {one.opened.call.pk for one in self._settlements},
+                "provider_cost_nano_usd",
+                only="status IN ('held', 'dispatched')",
+            )
+            book = None
+            if all(_is_plain(one.opened) for one in self._settlements):
+                book = ledger.Book.ask(one.opened.job.account_id for one in self._settlements)
+        self._docket, booked = docket(), running()
         # What a team lets be kept is asked as it stands now: a call may have run for long.
         keeping = {one.opened.job.team_id for one in self._settlements if one.opened.is_answer_kept}
         self._teams = (
@@ -143,7 +148,7 @@ class _Clerk:
             usage, cost = _usage(case), _full_cost(case)
             case.price = charging.price(case.call, usage=usage, cost=cost, counted=counted)
             case.held, case.period_ids = self._hold_of(case)
-        self._book = self._opened_book()
+        self._book = book() if book is not None else self._opened_book()
         for case in self.cases:
             self._charge(case)
             self._end_single(case)
@@ -378,6 +383,19 @@ def _report(case: _Case) -> None:
             f" ({charge.overrun_reason})",
         )
     charging.flag_thin_margin(case.call)
+
+
+def _is_plain(opened: OpenCall) -> bool:
+    """Whether no row but its wallet's has to be locked after its job's: no tier's count, no pool,
+    no budget."""
+    held = opened.call.hold
+    return (
+        held is not None
+        and held.pool_id is None
+        and not held.budget_period_ids
+        and opened.job.hold_id is None
+        and not charging.is_counted(opened.call)
+    )
 
 
 def _ends_its_job(case: _Case) -> bool:

@@ -10,7 +10,7 @@ statement on (``transaction_mode=IMMEDIATE``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,19 +82,29 @@ class Book:
     ) -> Book:
         """Lock the pools, the budget periods, theirs too, and then the accounts, each by id."""
         book = cls()
-        if pools := set(pool_ids):
-            book._pools = {row.pk: row for row in rows.locked(Hold, pools, only="state = 'open'")}
+        book._pools = rows.locked(Hold, set(pool_ids), only="state = 'open'")
         periods = set(period_ids)
         for pool in book._pools.values():
             periods.update(pool.budget_period_ids)
         if periods:
-            book._periods = {row.pk: row for row in rows.locked(BudgetPeriod, periods)}
+            book._periods = rows.locked(BudgetPeriod, periods)
             limits = Budget.objects.in_bulk({row.budget_id for row in book._periods.values()})
             for row in book._periods.values():
                 row.budget = limits[row.budget_id]
-        if accounts := set(account_ids):
-            book._accounts = {row.pk: row for row in rows.locked(Account, accounts)}
+        book._accounts = rows.locked(Account, set(account_ids))
         return book
+
+    @classmethod
+    def ask(cls, account_ids: Iterable[int]) -> Callable[[], Book]:
+        """``open`` for acts without pools and budgets, to be sent together with other questions."""
+        accounts = rows.ask_locked(Account, set(account_ids))
+
+        def opened() -> Book:
+            book = cls()
+            book._accounts = accounts()
+            return book
+
+        return opened
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import OperationalError, connection
 
-from saas_litellm.base import bridge
+from saas_litellm.base import bridge, rows
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ def impatient() -> None:
     """Call it first in an act's transaction: one whose row is locked for long must not hold up the
     others. Without effect where an act is done alone, and on SQLite."""
     if bridge.is_shared() and connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
+        rows.ask(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
 
 
 class Group(Generic[T, R]):

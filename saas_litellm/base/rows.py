@@ -28,7 +28,7 @@ _sent = threading.local()
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What is written by this module inside goes to PostgreSQL without waiting for answers, which
+    """What this module asks and writes inside goes to PostgreSQL without waiting for answers, which
     are looked at when all is sent: one round trip. Nothing else may use the connection inside."""
     if connection.vendor != "postgresql" or getattr(_sent, "looks", None) is not None:
         yield
@@ -45,30 +45,51 @@ def together() -> Iterator[None]:
         _sent.looks = None
 
 
-def locked(model: type[Row], keys: Collection[Any], *, only: str = "") -> list[Row]:
-    """The rows of these keys, by key, locked to the transaction's end as an UPDATE would: rows that
-    refer to one of them are not held up. ``only``: a condition in SQL."""
+def ask(sql: str, parameters: Sequence[Any] = ()) -> Callable[[], list[Any]]:
+    """Send a query; called, what comes back gives its records. Inside ``together`` they are there
+    after its end."""
+    cursor = connection.cursor()
+    cursor.execute(sql, parameters)
+    records: Callable[[], list[Any]] = cursor.fetchall
+    return records
+
+
+def ask_locked(
+    model: type[Row], keys: Collection[Any], *, only: str = ""
+) -> Callable[[], dict[Any, Row]]:
+    """The rows of these keys, by key, locked in that order to the transaction's end as an UPDATE
+    would: rows that refer to one of them are not held up. ``only``: a condition in SQL."""
+    if not keys:
+        return dict
     fields, converters, sql = _selection(model, connection.vendor)
     condition = f" AND {only}" if only else ""
     lock = " FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""
     found, given = _found(model, keys)
-    with connection.cursor() as cursor:
-        cursor.execute(f"{sql} WHERE {found}{condition} ORDER BY 1{lock}", given)
-        records = [_converted(record, converters) for record in cursor.fetchall()]
+    records = ask(f"{sql} WHERE {found}{condition} ORDER BY 1{lock}", given)
     names = [field.attname for field in fields]
-    return [model.from_db(connection.alias, names, record) for record in records]
+
+    def made() -> dict[Any, Row]:
+        values = [_converted(record, converters) for record in records()]
+        return {one[0]: model.from_db(connection.alias, names, one) for one in values}
+
+    return made
 
 
-def figures(model: type[Model], keys: Collection[Any], column: str, *, only: str) -> dict[Any, Any]:
+def locked(model: type[Row], keys: Collection[Any], *, only: str = "") -> dict[Any, Row]:
+    """What ``ask_locked`` gives, at once."""
+    return ask_locked(model, keys, only=only)()
+
+
+def ask_figures(
+    model: type[Model], keys: Collection[Any], column: str, *, only: str
+) -> Callable[[], dict[Any, Any]]:
     """One plain column of the rows of these keys for which a condition in SQL holds, by key."""
     fields, converters, _ = _selection(model, connection.vendor)
     of_key = [convert for convert in converters if convert[0] == 0]
     found, given = _found(model, keys)
     table, key = model._meta.db_table, fields[0].column
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {key}, {column} FROM {table} WHERE {found} AND {only}", given)  # noqa: S608 - names of models' own
-        records = [_converted(record, of_key) for record in cursor.fetchall()]
-    return dict(map(tuple, records))
+    records = ask(f"SELECT {key}, {column} FROM {table} WHERE {found} AND {only}", given)  # noqa: S608 - names of models' own
+    return lambda: dict(tuple(_converted(record, of_key)) for record in records())
 
 
 def insert(rows: Sequence[Model], *, known_by: str = "") -> None:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import connection
-
-from saas_litellm.base import clock
+from saas_litellm.base import clock, rows
 
 T = TypeVar("T")
 # Rather forgotten whole than kept by age: a process that meets more than this is asked seldom enough.
@@ -86,8 +84,15 @@ def looked_up() -> Memory:
 
 def stamp_now() -> int | None:
     """The stamp that stands in the caller's transaction."""
-    with connection.cursor() as cursor:
-        # Asked for by every call: as short as can be.
-        cursor.execute("SELECT stamp FROM base_standing WHERE id = 1")
-        row = cursor.fetchone()
-    return int(row[0]) if row else None
+    return ask_stamp()()
+
+
+def ask_stamp() -> Callable[[], int | None]:
+    """``stamp_now``, to be sent together with other questions."""
+    records = rows.ask("SELECT stamp FROM base_standing WHERE id = 1")
+
+    def stamp() -> int | None:
+        found = records()
+        return int(found[0][0]) if found else None
+
+    return stamp
