@@ -60,7 +60,8 @@ def page() -> str:
     sections = [_section(name, command) for name, command in ours().items()]
     return (
         "# Commands\n\n"
-        "`manage.py COMMAND --help` says the same. Every command but `worker` takes `--json` and then"
+        "`manage.py COMMAND` stands for `python manage.py COMMAND` with the platform's Python, which `make run`"
+        " puts in `.venv/bin/`. `--help` says the same. Every command but `worker` takes `--json` and then"
         " answers with one JSON object; each exits non-zero when it refuses, and says why. An actor"
         " `command:USER` stands in the audit log.\n\n" + "\n".join(sections)
     )
