@@ -11,6 +11,10 @@ _lock = threading.Lock()
 _library: Any = None
 
 
+# To providers, of one process, where the environment says nothing else.
+MOST_CONNECTIONS = "10000"
+
+
 def warm_up() -> None:
     """Import litellm now (seconds, once); later calls return at once. Safe from any thread."""
     litellm()
@@ -46,6 +50,10 @@ def _imported() -> Any:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     os.environ["LITELLM_LOG"] = "ERROR"
+    # What bounds calls are the limits of teams and deployments. A pool that is full at 500 to one
+    # host, as litellm's is, would keep the next stream waiting for as long as these talk.
+    for bound in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
+        os.environ.setdefault(bound, MOST_CONNECTIONS)
     import litellm as library  # noqa: PLC0415 - the point of this module
     from openai._models import FinalRequestOptions  # noqa: PLC0415 - comes with the library
 

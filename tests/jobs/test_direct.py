@@ -471,6 +471,15 @@ async def test_a_key_does_not_follow_to_another_host(provider: ProviderServer) -
     assert [request.headers.get("Authorization") for request in provider.requests] == [None]
 
 
+async def test_open_streams_leave_room_for_more(provider: ProviderServer) -> None:
+    """500 to one host are litellm's own bound: with as many open, the next would wait for ever."""
+    target = Target(model="openai/gpt-4o-mini", api_key="k", api_base=provider.openai_base)
+    await told(target, is_stream=False)
+    connector = direct._sessions[asyncio.get_running_loop()].connector
+    assert connector is not None
+    assert (connector.limit, connector.limit_per_host) == (10_000, 10_000)
+
+
 async def test_one_connection_serves_one_call_after_the_other(provider: ProviderServer) -> None:
     target = Target(model="openai/gpt-4o-mini", api_key="k", api_base=provider.openai_base)
     for is_stream in (False, True, False, True, False):
