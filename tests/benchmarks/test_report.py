@@ -27,6 +27,6 @@ def test_a_section_takes_the_place_of_its_own_alone() -> None:
 
 
 def test_a_target_that_is_missed_says_so() -> None:
-    figures = {f"{wallets}/{n}": 1500.0 for wallets in (1000, 1) for n in (1, 2, 4, 8)}
+    figures = {f"{wallets}/32/{n}": 1500.0 for wallets in (1000, 1) for n in (1, 2, 4, 8)}
 
     assert "| 1500 / 1500 | not reached |" in report.targets({"money": {"figures": figures}})
