@@ -145,6 +145,7 @@ def live(transactional_db: None) -> Iterator[Live]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
+        assert thread.is_alive(), "the server did not start: was its port taken meanwhile?"
         time.sleep(0.01)
     yield Live(f"http://127.0.0.1:{port}")
     server.should_exit = True
