@@ -74,9 +74,9 @@ class _Desk:
         self._new: list[Drafted] = []
 
     def serve(self) -> list[OpenCall | Exception]:
-        impatient()
         busy = self._take_claims()
         with rows.together():
+            impatient()
             stamp = standing.ask_stamp()
             docket = Docket.ask(one.job_id for one in self._openings if one.job_id is not None)
             book = None
@@ -103,6 +103,8 @@ class _Desk:
         """Take the idempotency keys, in one order everywhere; says whose are taken already."""
         busy: dict[UUID, Exception] = {}
         claimed = [(one.claim, one.call_id) for one in self._openings if one.claim is not None]
+        if claimed:
+            impatient()
         for claim, call_id in sorted(claimed, key=lambda pair: pair[0].scope):
             try:
                 idempotency.take(claim, reference=f"call:{call_id}")
@@ -219,17 +221,17 @@ class _Desk:
         return job.hold if job.hold_id is None else self._book.pool(job.hold_id)
 
     def _write(self) -> None:
-        self._book.write_first()
         calls = [opened.call for opened in self._opened]
-        for call in calls:
-            # A related row that was saved after it was assigned.
-            call.hold = call.hold
         attempts = [opened.attempt for opened in self._opened if opened.attempt is not None]
         with rows.together():
             self._book.write()
+            for call in calls:
+                # A related row that was saved after it was assigned.
+                call.hold = call.hold
             self._docket.write()
             rows.insert(calls)
-            rows.insert(attempts, known_by="call_id")
+            rows.number(attempts)
+            rows.insert(attempts)
         self._docket.tell()
         for drafted in self._new:
             lifecycle.use_quote(drafted)

@@ -301,7 +301,6 @@ class _Clerk:
             attempt, cost = case.settlement.attempt, case.cost_nano_usd
             if cost and attempt is not None:
                 self._lines.append(cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
-        self._book.write_first()
         with rows.together():
             self._book.write()
             rows.update([case.call for case in self.cases], _SETTLED)

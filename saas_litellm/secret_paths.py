@@ -39,10 +39,3 @@ class SecretPaths(logging.Filter):
             # In an argument that only says so when it is written out.
             record.msg, record.args = hidden(text), ()
         return True
-
-
-def guard_access_log() -> None:
-    """uvicorn has set its logger up before it loads the application, and keeps its handlers."""
-    logger = logging.getLogger("uvicorn.access")
-    if not any(isinstance(known, SecretPaths) for known in logger.filters):
-        logger.addFilter(SecretPaths())

@@ -69,6 +69,8 @@ else:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **DATABASES["default"].get("OPTIONS", {}),
+            # Statements are kept where it is asked for (`base.rows`), never by themselves.
+            "prepare_threshold": 2**31,
             # No thread of ours waits for another's connection (DATABASE_THREADS): whoever waits so
             # long waits for a database that is away.
             "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 10},
@@ -433,11 +435,10 @@ LOGGING = {
     | {"django.security.DisallowedHost": {"filters": ["one_line"]}}
     # In JSON the server's own lines are objects too.
     | (
-        {
-            name: {"handlers": [], "propagate": True}
-            for name in ("uvicorn", "uvicorn.error", "uvicorn.access")
-        }
+        {name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")}
         if LOG_FORMAT != "text"
         else {}
-    ),
+    )
+    # A line of each request is ours (`observing.requests`): the server's has the query in it.
+    | {"uvicorn.access": {"handlers": [], "propagate": False}},
 }

@@ -231,7 +231,7 @@ class Book:
         """As it is now, in nanocredits."""
         return self._accounts[account_id].balance_nanocredits
 
-    def write_first(self) -> None:
+    def _write_first(self) -> None:
         """Save the rows that others refer to: new holds, a pool before those that draw on it, and
         the entries where one of them brings in a lot."""
         # A pool that is new is saved as its calls have left it.
@@ -241,18 +241,20 @@ class Book:
             for held in new:
                 # A pool that was saved after it was assigned.
                 held.pool = held.pool
-            rows.insert(new, known_by="reference")
+            rows.number(new)
+            rows.insert(new)
         self._holds = []
         given = [entry for entry in self._entries if entry.kind == Entry.Kind.ADJUSTMENT]
         if given:
             # All of them, for their order is that of the balances they say.
-            rows.insert(self._entries, known_by="reference")
+            rows.number(self._entries, ahead=0)
+            rows.insert(self._entries)
             rows.insert([Grant(entry=entry, kind=Grant.Kind.ADJUSTMENT) for entry in given])
             self._entries = []
 
     def write(self) -> None:
         """Put it all down. Raises HoldAlreadyClosed, upon which the transaction must roll back."""
-        self.write_first()
+        self._write_first()
         sums: dict[type, dict[int, dict[str, int]]] = {Hold: {}, BudgetPeriod: {}, Account: {}}
         for row, column, by in self._moves:
             if row.pk is not None:

@@ -1,13 +1,16 @@
 """Many rows in one go: an INSERT or UPDATE of a whole list, its SQL made once for each kind of row.
 
 On PostgreSQL the rows are one parameter, as JSON that the database takes apart: the statement is the
-same however many there are. `bulk_create` composes a new one each time and `bulk_update` one with a
-CASE for every column; beside a call's own work that is most of what writing its rows costs.
+same however many there are, and each connection has it parsed and planned once. `bulk_create`
+composes a new one each time and `bulk_update` one with a CASE for every column; beside a call's own
+work that is most of what writing its rows costs.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -17,6 +20,7 @@ import orjson
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Field, Model
+from psycopg import Cursor
 
 _Fields = tuple[Field[Any, Any], ...]
 _Converter = tuple[int, tuple[Any, ...], Any]
@@ -24,6 +28,10 @@ Row = TypeVar("Row", bound=Model)
 _Look = Callable[[CursorWrapper], None]
 # Of this thread: what is to be looked at once all has been sent.
 _sent = threading.local()
+# Keys that were taken from a table's sequence and not given yet, by database and table.
+_keys: defaultdict[tuple[Any, str], deque[int]] = defaultdict(deque)
+KEYS_AHEAD = 256
+os.register_at_fork(after_in_child=_keys.clear)
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def together() -> Iterator[None]:
 def ask(sql: str, parameters: Sequence[Any] = ()) -> Callable[[], list[Any]]:
     """Send a query; called, what comes back gives its records. Inside ``together`` they are there
     after its end."""
-    cursor = connection.cursor()
+    cursor = _cursor()
     cursor.execute(sql, parameters)
     records: Callable[[], list[Any]] = cursor.fetchall
     return records
@@ -92,23 +100,37 @@ def ask_figures(
     return lambda: dict(tuple(_converted(record, of_key)) for record in records())
 
 
-def insert(rows: Sequence[Model], *, known_by: str = "") -> None:
-    """INSERT rows of one model. ``known_by``: a field that tells them apart, by which the keys that
-    the database makes are read back."""
+def number(rows: Sequence[Model], *, ahead: int = KEYS_AHEAD) -> None:
+    """Give new rows, of a model whose keys its table's sequence makes, those keys, so that others may
+    refer to them before they are there. So many more are taken for the next: 0 where the keys' order
+    means something. On SQLite they get them when they are inserted."""
+    if connection.vendor != "postgresql" or not rows:
+        return
+    table = rows[0]._meta.db_table
+    taken = _keys[connection.settings_dict["NAME"], table] if ahead else deque[int]()
+    for row in rows:
+        try:
+            row.pk = taken.popleft()
+        except IndexError:
+            taken.extend(_next_keys(table, len(rows) + ahead))
+            row.pk = taken.popleft()
+
+
+def insert(rows: Sequence[Model]) -> None:
+    """INSERT rows of one model; those that have no key get the one that the database makes, which
+    only SQLite's tell."""
     if not rows:
         return
     model = type(rows[0])
-    fields, sql = _insertion(model, known_by, connection.vendor)
-
-    def look(cursor: CursorWrapper) -> None:
-        if known_by:
-            _name(rows, cursor.fetchall(), known_by)
-
+    key = "" if rows[0].pk is None else str(model._meta.pk.column)
+    fields, sql = _insertion(model, key, connection.vendor)
     if connection.vendor == "postgresql":
-        _run(sql, [_json(rows, fields)], look)
+        _run(sql, [_json(rows, fields)])
     else:
         for row in rows:
-            _run(sql, _values(row, fields), look)
+            with connection.cursor() as cursor:
+                cursor.execute(sql, _values(row, fields))
+                row.pk = row.pk or cursor.lastrowid
     for row in rows:
         row._state.adding, row._state.db = False, connection.alias
 
@@ -149,21 +171,42 @@ def add(
     _run(sql, [orjson.dumps(given).decode()], _all_of(len(given), RuntimeError, model))
 
 
-def _run(sql: str, parameters: Sequence[Any], look: _Look) -> None:
+def _run(sql: str, parameters: Sequence[Any], look: _Look | None = None) -> None:
     looks = getattr(_sent, "looks", None)
-    cursor = connection.cursor()
+    cursor = _cursor()
     cursor.execute(sql, parameters)
-    if looks is not None:
+    if look is not None and looks is not None:
         looks.append(partial(look, cursor))
-        return
-    look(cursor)
-    cursor.close()
+    elif look is not None:
+        look(cursor)
+
+
+class _Planned(Cursor[Any]):
+    """Binds parameters on the server, where Django's binds them here, and keeps the statement."""
+
+    def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
+        return super().execute(query, params, prepare=params is not None, **more)
+
+
+def _cursor() -> CursorWrapper:
+    if connection.vendor != "postgresql":
+        return connection.cursor()
+    connection.ensure_connection()
+    made: Any = _Planned(connection.connection)
+    # Django's all the same to whoever watches or wraps its statements.
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    return wrap(made)
+
+
+def _next_keys(table: str, count: int) -> list[int]:
+    sql = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
+    return sorted(key for (key,) in ask(sql, [table, count])())
 
 
 def _found(model: type[Model], keys: Collection[Any]) -> tuple[str, list[Any]]:
     key: Any = model._meta.pk
     if connection.vendor == "postgresql":
-        return f"{key.column} = ANY(%s)", [list(keys)]
+        return f"{key.column} = ANY(%s::{key.db_type(connection)}[])", [list(keys)]
     marks = ", ".join(["%s"] * len(keys))
     return f"{key.column} IN ({marks})", [key.get_db_prep_value(one, connection) for one in keys]
 
@@ -185,13 +228,6 @@ def _all_of(count: int, missed: type[Exception], model: type[Model]) -> _Look:
     return look
 
 
-def _name(rows: Sequence[Model], made: Sequence[tuple[Any, ...]], known_by: str) -> None:
-    named: Any = type(rows[0])._meta.get_field(known_by)
-    by_name = {getattr(row, known_by): row for row in rows}
-    for pk, name in made:
-        by_name[named.to_python(name)].pk = pk
-
-
 @lru_cache(maxsize=64)
 def _selection(model: type[Model], vendor: str) -> tuple[_Fields, tuple[_Converter, ...], str]:
     """The key comes first."""
@@ -209,21 +245,16 @@ def _selection(model: type[Model], vendor: str) -> tuple[_Fields, tuple[_Convert
 
 
 @lru_cache(maxsize=64)
-def _insertion(model: type[Model], known_by: str, vendor: str) -> tuple[_Fields, str]:
-    fields = tuple(
-        field
-        for field in model._meta.concrete_fields
-        if not (field.primary_key and field.get_internal_type() == "BigAutoField")
-    )
+def _insertion(model: type[Model], key: str, vendor: str) -> tuple[_Fields, str]:
+    """``key``: the key's column if the rows say it, else empty."""
+    fields = tuple(field for field in model._meta.concrete_fields if not field.primary_key or key)
     names = ", ".join(str(field.column) for field in fields)
     source = (
         f"SELECT {names} FROM {_recordset(fields)}"  # noqa: S608 - names of models' own
         if vendor == "postgresql"
         else f"VALUES ({', '.join(['%s'] * len(fields))})"
     )
-    key = model._meta.pk.column
-    told = f" RETURNING {key}, {model._meta.get_field(known_by).column}" if known_by else ""  # type: ignore[union-attr]
-    return fields, f"INSERT INTO {model._meta.db_table} ({names}) {source}{told}"
+    return fields, f"INSERT INTO {model._meta.db_table} ({names}) {source}"
 
 
 @lru_cache(maxsize=64)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,9 +53,14 @@ def holds(count: int) -> list[Hold]:
     ]
 
 
+def put(made: Sequence[Model]) -> None:
+    rows.number(made)
+    rows.insert(made)
+
+
 def test_rows_come_back_as_they_went_in_and_know_their_keys() -> None:
     made = holds(3)
-    rows.insert(made, known_by="reference")
+    put(made)
     for one in made:
         stored = Hold.objects.get(pk=one.pk)
         assert not one._state.adding
@@ -60,10 +68,42 @@ def test_rows_come_back_as_they_went_in_and_know_their_keys() -> None:
             assert getattr(stored, field.attname) == getattr(one, field.attname), field
 
 
+def test_rows_whose_keys_nobody_asks_for_get_them_from_the_database() -> None:
+    rows.insert([event(key="a"), event(key="b")])
+    assert sorted(Event.objects.values_list("key", flat=True)) == ["a", "b"]
+
+
+@on_postgresql
+def test_keys_are_taken_ahead_of_need_and_given_once() -> None:
+    def numbered(_: int) -> list[int]:
+        made = [Hold() for _ in range(40)]
+        rows.number(made)
+        connection.close()
+        return [one.pk for one in made]
+
+    with ThreadPoolExecutor(8) as pool:
+        given = [pk for pks in pool.map(numbered, range(32)) for pk in pks]
+    assert len(set(given)) == 32 * 40
+    rows.number([Hold() for _ in range(rows.KEYS_AHEAD)])
+    with CaptureQueriesContext(connection) as asked:
+        for _ in range(rows.KEYS_AHEAD):
+            rows.number([Hold()])
+    assert len(asked) <= 1
+
+
+@on_postgresql
+def test_keys_whose_order_means_something_are_taken_when_they_are_needed() -> None:
+    rows.number([Hold()])
+    rows.number(later := [Hold(), Hold()], ahead=0)
+    rows.number(last := [Hold()], ahead=0)
+    assert later[0].pk < later[1].pk < last[0].pk
+    assert last[0].pk == later[1].pk + 1
+
+
 def test_keys_that_are_no_numbers_and_related_rows_are_read_back_by_them() -> None:
     job = work.job(factories.team())
     made = [event(key=TEXT[:90]), event(key="b", team_id=3)]
-    rows.insert(made, known_by="key")
+    put(made)
     assert {one.pk for one in made} == set(Event.objects.values_list("pk", flat=True))
     again = Job(
         **{
@@ -90,8 +130,8 @@ def test_any_value_is_written_and_changed_as_it_is(
 ) -> None:
     key, moment = uuid4().hex, datetime.fromtimestamp(seconds, UTC)
     made, kept = event(key=key, team_id=number), record(key)
-    rows.insert([made], known_by="key")
-    rows.insert([kept], known_by="scope")
+    put([made])
+    put([kept])
     kept.ciphertext, kept.is_done, kept.expires_at = text, True, moment
     rows.update([kept], ("ciphertext", "is_done", "expires_at"))
     stored = IdempotencyRecord.objects.get(scope=key)
@@ -101,7 +141,7 @@ def test_any_value_is_written_and_changed_as_it_is(
 
 def test_an_update_writes_the_columns_it_is_told_to_and_no_other_row() -> None:
     made = [record(name) for name in "abc"]
-    rows.insert(made, known_by="scope")
+    put(made)
     for one in made[:2]:
         one.ciphertext, one.reference = f"new {one.scope}", "not written"
     rows.update(made[:2], ("ciphertext",))
@@ -111,7 +151,7 @@ def test_an_update_writes_the_columns_it_is_told_to_and_no_other_row() -> None:
 
 def test_a_row_that_is_gone_is_not_passed_over() -> None:
     made = [record(name) for name in "ab"]
-    rows.insert(made, known_by="scope")
+    put(made)
     IdempotencyRecord.objects.filter(scope="a").delete()
     with pytest.raises(RuntimeError, match="IdempotencyRecord"), transaction.atomic():
         rows.update(made, ("ciphertext",))
@@ -119,16 +159,16 @@ def test_a_row_that_is_gone_is_not_passed_over() -> None:
 
 def test_constraints_hold_and_then_none_of_the_rows_is_there() -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
-        rows.insert([event(key="a"), event(key="b"), event(key="a")], known_by="key")
+        put([event(key="a"), event(key="b"), event(key="a")])
     assert not Event.objects.exists()
 
 
 @on_postgresql
 def test_a_text_too_long_for_its_column_is_refused_not_cut() -> None:
     with pytest.raises(DataError), transaction.atomic():
-        rows.insert([event(key="k" * 101)], known_by="key")
+        put([event(key="k" * 101)])
     kept = record("k")
-    rows.insert([kept], known_by="scope")
+    put([kept])
     kept.reference = "r" * 61
     with pytest.raises(DataError), transaction.atomic():
         rows.update([kept], ("reference",))
@@ -145,7 +185,8 @@ def test_nothing_takes_no_statement() -> None:
 @pytest.mark.parametrize("count", [1, 8])
 def test_so_many_rows_take_one_statement(count: int) -> None:
     made = holds(count)
+    rows.number(made)
     with CaptureQueriesContext(connection) as asked:
-        rows.insert(made, known_by="reference")
+        rows.insert(made)
         rows.update(made, ("state", "closed_at"))
     assert len(asked) == 2

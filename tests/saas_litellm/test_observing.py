@@ -199,6 +199,7 @@ def test_each_line_is_an_object_with_the_ids_it_belongs_to(
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line["time"]) for line in lines)
     (access,) = [line for line in lines if "POST /v1" in line["message"]]
+    assert re.fullmatch(r"POST /v1/chat/completions 502 in \d+ ms", access["message"])
     assert access["request_id"] == refused.headers["X-Request-Id"]
     assert SECRET not in log.read_text()
 
