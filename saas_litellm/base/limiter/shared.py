@@ -1,13 +1,16 @@
 """Limits shared by all processes: one Lua script a decision, on Redis' own clock.
 
-A single Redis is assumed (the keys of one request would lie on several shards of a cluster).
+Decisions that are asked for while one trip is under way go together in the next. A single Redis is assumed (the keys of one request would lie on several shards of a cluster).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 
@@ -122,6 +125,7 @@ class SharedLimiter:
         timeout_seconds: float = 0.5,
     ) -> None:
         self._clients = RedisClients(url)
+        self._trips: WeakKeyDictionary[asyncio.AbstractEventLoop, _Trips] = WeakKeyDictionary()
         self._window = window
         self._namespace = namespace
         self._timeout = timeout_seconds
@@ -132,8 +136,7 @@ class SharedLimiter:
         given: list[Any] = [tokens, ticket, lease_seconds, self._window]
         for rule in rules:
             given += [rule.kind.value, rule.limit]
-        async with asyncio.timeout(self._timeout):
-            answer = await _run(self._clients.get(), _ADMIT, self._keys(rules), given)
+        answer = await self._answer(_ADMIT, rules, given)
         refused, wait, second, *figures = answer
         return Admission(
             ticket=ticket,
@@ -163,16 +166,70 @@ class SharedLimiter:
             return
         kinds = [rule.kind.value for rule in rules]
         given = [admission.second, tokens, requests, admission.ticket, *kinds]
-        async with asyncio.timeout(self._timeout):
-            await _run(self._clients.get(), _CORRECT, self._keys(rules), given)
+        await self._answer(_CORRECT, rules, given)
 
-    def _keys(self, rules: tuple[Rule, ...]) -> list[str]:
-        return [f"{self._namespace}:{rule.key}" for rule in rules]
+    async def _answer(self, script: Script, rules: tuple[Rule, ...], given: list[Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        trips = self._trips.get(loop)
+        if trips is None:
+            trips = self._trips[loop] = _Trips(self._clients.get(), self._timeout)
+        keys = [f"{self._namespace}:{rule.key}" for rule in rules]
+        return await trips.answer(script, [len(keys), *keys, *given])
 
 
-async def _run(client: Any, script: Script, keys: list[str], given: list[Any]) -> Any:
-    """One round trip: the script by its digest, and its text only if Redis does not know it."""
-    try:
-        return await client.evalsha(script.digest, len(keys), *keys, *given)
-    except redis.exceptions.NoScriptError:
-        return await client.eval(script.text, len(keys), *keys, *given)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    script: Script
+    given: list[Any]
+    answer: asyncio.Future[Any]
+
+
+class _Trips:
+    """Round trips to Redis on one event loop, one after the other, each with all that waits."""
+
+    def __init__(self, client: Any, timeout_seconds: float) -> None:
+        self._client = client
+        self._timeout = timeout_seconds
+        self._waiting: list[_Asked] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def answer(self, script: Script, given: list[Any]) -> asyncio.Future[Any]:
+        """What the script answers; ``given`` as EVALSHA takes it after the digest."""
+        loop = asyncio.get_running_loop()
+        asked = _Asked(script, given, loop.create_future())
+        self._waiting.append(asked)
+        if self._task is None:
+            # In no request's context: it works for many.
+            self._task = loop.create_task(self._work(), name="limits", context=Context())
+        return asked.answer
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                taken, self._waiting = self._waiting, []
+                for asked, answer in zip(taken, await self._trip(taken), strict=True):
+                    if asked.answer.done():
+                        continue
+                    if isinstance(answer, Exception):
+                        asked.answer.set_exception(answer)
+                    else:
+                        asked.answer.set_result(answer)
+        finally:
+            self._task = None
+
+    async def _trip(self, taken: list[_Asked]) -> list[Any]:
+        """An answer or an exception for each."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                together = self._client.pipeline(transaction=False)
+                for asked in taken:
+                    together.evalsha(asked.script.digest, *asked.given)
+                answers: list[Any] = await together.execute(raise_on_error=False)
+                for number, answer in enumerate(answers):
+                    # A script goes to Redis by its text only if Redis does not know it.
+                    if isinstance(answer, redis.exceptions.NoScriptError):
+                        asked = taken[number]
+                        answers[number] = await self._client.eval(asked.script.text, *asked.given)
+        except (redis.RedisError, TimeoutError, OSError) as error:
+            return [error for _ in taken]
+        return answers
