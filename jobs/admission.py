@@ -17,7 +17,7 @@ from jobs.docket import Reservation, caps_beyond
 from jobs.estimate import Estimate
 from jobs.models import Call, Job
 from jobs.refusals import JobCapExceeded, UnitUnpriced
-from saas_litellm.base import clock
+from saas_litellm.base import clock, rows
 from saas_litellm.base.money import nano
 from saas_litellm.base.refusals import Invalid, PaymentRequired
 from teams.catalog import ResolvedAlias
@@ -100,7 +100,8 @@ def draft(placing: Placing, *, max_tokens: int) -> Call:
     chosen = placing.resolved.deployments[0]
     is_hit = placing.is_cache_hit
     keeps_metadata = job.team.payload_policy != Team.PayloadPolicy.OFF
-    call = Call(
+    call = rows.new(
+        Call,
         id=placing.call_id,
         job=job,
         team=job.team,

@@ -210,7 +210,8 @@ class Docket:
     def _record(
         self, job: Job, *, from_status: str, to_status: str, actor: str, reason: str = ""
     ) -> None:
-        change = StatusChange(
+        change = rows.new(
+            StatusChange,
             job_id=job.pk,
             from_status=from_status,
             to_status=to_status,

@@ -20,7 +20,7 @@ from billing.pricing import JobPrice
 from jobs.docket import TRANSITIONS, Docket, Reservation, caps_beyond
 from jobs.models import Job, Quote
 from jobs.refusals import JobCapExceeded, JobClosed, QuoteUsed
-from saas_litellm.base import clock
+from saas_litellm.base import clock, rows
 from saas_litellm.base.refusals import Invalid, NotFound
 from teams import keys
 from teams.models import ApiKey, Team
@@ -105,7 +105,8 @@ def draft(new: NewJob, *, version_id: int, account_id: int) -> Drafted:
     if cap is not None and price > cap:
         raise JobCapExceeded(needed=price, available=cap)
     now = clock.now()
-    job = Job(
+    job = rows.new(
+        Job,
         team=new.team,
         api_key=new.api_key,
         plan_version_id=version_id,

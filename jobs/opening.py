@@ -24,7 +24,7 @@ from jobs.open_calls import OpenCall
 from jobs.refusals import JobClosed
 from jobs.routing import Route
 from saas_litellm.base import clock, idempotency, rows, standing
-from saas_litellm.base.grouping import impatient
+from saas_litellm.base.grouping import brisk
 from saas_litellm.base.idempotency import Claim, InProgress
 from saas_litellm.base.refusals import NotFound, PaymentRequired, Refusal
 from saas_litellm.base.standing import Stale
@@ -76,7 +76,7 @@ class _Desk:
     def serve(self) -> list[OpenCall | Exception]:
         busy = self._take_claims()
         with rows.together():
-            impatient()
+            brisk()
             stamp = standing.ask_stamp()
             docket = Docket.ask(one.job_id for one in self._openings if one.job_id is not None)
             book = None
@@ -104,7 +104,7 @@ class _Desk:
         busy: dict[UUID, Exception] = {}
         claimed = [(one.claim, one.call_id) for one in self._openings if one.claim is not None]
         if claimed:
-            impatient()
+            brisk()
         for claim, call_id in sorted(claimed, key=lambda pair: pair[0].scope):
             try:
                 idempotency.take(claim, reference=f"call:{call_id}")
@@ -223,7 +223,7 @@ class _Desk:
     def _write(self) -> None:
         calls = [opened.call for opened in self._opened]
         attempts = [opened.attempt for opened in self._opened if opened.attempt is not None]
-        with rows.together():
+        with rows.gathered():
             self._book.write()
             for call in calls:
                 # A related row that was saved after it was assigned.
@@ -254,7 +254,8 @@ def _first_attempt(call: Call, route: Route) -> Attempt | None:
     if candidate is None or not routing.is_free(candidate):
         return None
     call.status, call.dispatched_at = Call.Status.DISPATCHED, clock.now()
-    return Attempt(
+    return rows.new(
+        Attempt,
         call_id=call.pk,
         deployment=candidate.priced.deployment,
         number=1,

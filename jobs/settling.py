@@ -33,7 +33,7 @@ from jobs.models import Attempt, Call, CostLine, Job
 from jobs.open_calls import OpenCall, Outcome
 from jobs.usage import Usage
 from saas_litellm.base import alarms, clock, rows
-from saas_litellm.base.grouping import impatient
+from saas_litellm.base.grouping import brisk
 from teams import health as breakers
 from teams.catalog import PricedDeployment
 from teams.models import DeploymentHealth, Team
@@ -124,18 +124,19 @@ class _Clerk:
 
     def serve(self) -> list[Call]:
         with rows.together():
-            impatient()
+            brisk()
             docket = Docket.ask(one.opened.call.job_id for one in self._settlements)
             running = rows.ask_figures(
                 Call,
                 {one.opened.call.pk for one in self._settlements},
+                "status",
                 "provider_cost_nano_usd",
-                only="status IN ('held', 'dispatched')",
             )
             book = None
             if all(_is_plain(one.opened) for one in self._settlements):
                 book = ledger.Book.ask(one.opened.job.account_id for one in self._settlements)
-        self._docket, booked = docket(), running()
+        self._docket = docket()
+        booked = {pk: cost for pk, (status, cost) in running().items() if status in Call.RUNNING}
         # What a team lets be kept is asked as it stands now: a call may have run for long.
         keeping = {one.opened.job.team_id for one in self._settlements if one.opened.is_answer_kept}
         self._teams = (
@@ -301,7 +302,7 @@ class _Clerk:
             attempt, cost = case.settlement.attempt, case.cost_nano_usd
             if cost and attempt is not None:
                 self._lines.append(cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
-        with rows.together():
+        with rows.gathered():
             self._book.write()
             rows.update([case.call for case in self.cases], _SETTLED)
             rows.update(ended, _ATTEMPTED)
@@ -348,7 +349,8 @@ def _storable(text: str) -> str:
 
 
 def cost_line(call: Call, attempt: Attempt, kind: str, amount_nano_usd: int) -> CostLine:
-    return CostLine(
+    return rows.new(
+        CostLine,
         call=call,
         attempt=attempt,
         kind=kind,

@@ -22,6 +22,8 @@ from billing.refusals import BudgetExceeded, InsufficientCredits
 from saas_litellm.base import clock, rows
 from saas_litellm.base.money import NANO, divide_half_even
 
+# Said so that PostgreSQL finds a hold by its key, not by the index of all that are open.
+_IS_OPEN = "billing_hold.state || '' = 'open'"
 _POOL = ("amount_nanocredits",)
 _PERIOD = ("used_nanocredits", "held_nanocredits")
 
@@ -82,7 +84,7 @@ class Book:
     ) -> Book:
         """Lock the pools, the budget periods, theirs too, and then the accounts, each by id."""
         book = cls()
-        book._pools = rows.locked(Hold, set(pool_ids), only="state = 'open'")
+        book._pools = rows.locked(Hold, set(pool_ids), only=_IS_OPEN)
         periods = set(period_ids)
         for pool in book._pools.values():
             periods.update(pool.budget_period_ids)
@@ -143,7 +145,8 @@ class Book:
             self._require(account_id, ids, fresh=fresh, drawn=drawn)
         self._draw(pool, drawn)
         self._move(account_id, ids, held=fresh)
-        held = Hold(
+        held = rows.new(
+            Hold,
             account_id=account_id,
             amount_nanocredits=amount_nanocredits,
             pool=pool,
@@ -260,13 +263,13 @@ class Book:
             if row.pk is not None:
                 moved = sums[type(row)].setdefault(row.pk, {})
                 moved[column] = moved.get(column, 0) + by
-        with rows.together():
-            rows.add(Hold, _by(sums[Hold], _POOL), _POOL, only="billing_hold.state = 'open'")
+        with rows.gathered():
+            rows.add(Hold, _by(sums[Hold], _POOL), _POOL, only=_IS_OPEN)
             # After that: a pool that ends here says what was left in it.
             rows.update(
                 self._closed,
                 ("state", "closed_at"),
-                only="billing_hold.state = 'open'",
+                only=_IS_OPEN,
                 missed=HoldAlreadyClosed,
             )
             rows.add(BudgetPeriod, _by(sums[BudgetPeriod], _PERIOD), _PERIOD)
@@ -344,7 +347,8 @@ def _by(sums: Mapping[int, Mapping[str, int]], columns: Sequence[str]) -> dict[i
 
 def _entry(account_id: int, charged: int, usd: int, balance_after: int, bill: Bill) -> Entry:
     """A charge; or, where volume tiers give back, an adjustment with a lot of its own."""
-    return Entry(
+    return rows.new(
+        Entry,
         account_id=account_id,
         kind=Entry.Kind.CHARGE if charged > 0 else Entry.Kind.ADJUSTMENT,
         amount_nanocredits=-charged,

@@ -31,11 +31,22 @@ LONGEST_WAIT = "1s"
 _OF_ONE = frozenset({"55P03", "40P01"})
 
 
-def impatient() -> None:
-    """Call it first in an act's transaction: one whose row is locked for long must not hold up the
-    others. Without effect where an act is done alone, and on SQLite."""
-    if bridge.is_shared() and connection.vendor == "postgresql":
-        rows.ask(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
+def brisk() -> None:
+    """Call it first in an act's transaction on PostgreSQL; on SQLite it does nothing.
+
+    Rows are found by their keys, even in a table that is small while the plan is made and grows while
+    it is kept; and who shares a transaction waits no longer than LONGEST_WAIT for a row's lock, for
+    one whose row is locked for long must not hold up the others.
+    """
+    if connection.vendor != "postgresql":
+        return
+    options = {"enable_seqscan": "off"}
+    if bridge.is_shared():
+        options["lock_timeout"] = LONGEST_WAIT
+    settings = ", ".join(
+        f"set_config('{name}', '{value}', true)" for name, value in options.items()
+    )
+    rows.ask(f"SELECT {settings}")
 
 
 class Group(Generic[T, R]):

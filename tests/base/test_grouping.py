@@ -139,7 +139,7 @@ def test_one_whose_row_is_locked_for_long_holds_up_nobody_else(
     def locking(items: Sequence[str]) -> Sequence[str]:
         acts(items)
         with transaction.atomic():
-            grouping.impatient()
+            grouping.brisk()
             for name in items:
                 Heartbeat.objects.select_for_update().get(name=name)
         return items

@@ -153,7 +153,7 @@ def test_a_row_that_is_gone_is_not_passed_over() -> None:
     made = [record(name) for name in "ab"]
     put(made)
     IdempotencyRecord.objects.filter(scope="a").delete()
-    with pytest.raises(RuntimeError, match="IdempotencyRecord"), transaction.atomic():
+    with pytest.raises(RuntimeError, match="base_idempotencyrecord"), transaction.atomic():
         rows.update(made, ("ciphertext",))
 
 
