@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from jobs.gateway import ProviderFailure
@@ -50,13 +50,11 @@ def settled(span: Any, opened: OpenCall, ended: Call) -> None:
     tracing.note(span, outcome=outcome, tokens=ended.total_tokens, is_stream=ended.is_stream)
 
 
-@contextmanager
-def attempt(candidate: Candidate) -> Iterator[Any]:
+def attempt(candidate: Candidate) -> AbstractContextManager[Any]:
     """Around one try at a provider."""
     deployment = candidate.priced.deployment
     about = {"model": deployment.model, "deployment.id": deployment.pk}
-    with tracing.span("attempt", about=about) as span:
-        yield span
+    return tracing.span("attempt", about=about)
 
 
 def attempted(span: Any, candidate: Candidate, failure: ProviderFailure | None) -> None:

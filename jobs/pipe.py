@@ -14,7 +14,7 @@ class Pipe:
     ``limit``: chunks that may wait before the writer has to; None for one that never does.
     """
 
-    __slots__ = ("_is_ended", "_limit", "_reader", "_waiting", "_writer")
+    __slots__ = ("_is_ended", "_limit", "_patience", "_reader", "_since", "_waiting", "_writer")
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
@@ -22,6 +22,10 @@ class Pipe:
         self._is_ended = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        # Since when the reader waits; one timer looks at that, for one each time costs as much as a
+        # chunk itself.
+        self._since = 0.0
+        self._patience: asyncio.TimerHandle | None = None
 
     async def put(self, chunks: Sequence[Chunk]) -> None:
         """Returns once there is room for more: a reader that is slow slows the writer down."""
@@ -46,12 +50,25 @@ class Pipe:
 
     async def _arrival(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._reader = loop.create_future()
-        silence = loop.call_later(seconds, _wake, self._reader)
+        self._reader, self._since = loop.create_future(), loop.time()
+        if self._patience is None:
+            self._patience = loop.call_later(seconds, self._look, seconds)
         try:
             await self._reader
         finally:
-            silence.cancel()
+            self._reader = None
+
+    def _look(self, seconds: float) -> None:
+        """Wake a reader that has waited for so long; look again when it will have."""
+        self._patience = None
+        if self._reader is None:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._since + seconds - loop.time()
+        if left > 0:
+            self._patience = loop.call_later(left, self._look, seconds)
+        else:
+            _wake(self._reader)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from django.conf import settings
-from django.http import StreamingHttpResponse
 
 from jobs import presentation
 from jobs.gateway import Chunk
@@ -34,7 +33,7 @@ class Wire(Protocol):
     def error(self, refusal: Refusal) -> bytes: ...
 
 
-async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttpResponse:
+async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> http.EventStream:
     """An SSE answer to a run.
 
     Waits for the provider's first chunk for a while, so that a refusal is a real HTTP status:
@@ -52,30 +51,23 @@ async def respond(run: Run, *, wire_of: Callable[[Call], Wire]) -> StreamingHttp
         if not run.settled.done():
             run.stop(CLIENT_GONE)
         raise
-    return _response(_frames(run, first, wire_of(opened.call)))
+    return http.EventStream(_frames(run, first, wire_of(opened.call)))
 
 
-def replay(kept: Kept, wire: Wire) -> StreamingHttpResponse:
+def replay(kept: Kept, wire: Wire) -> http.EventStream:
     """A kept stream again, as a stream; one that was cut ends where it was cut."""
 
-    async def frames() -> AsyncIterator[bytes]:
+    async def frames() -> AsyncGenerator[bytes]:
         if opening := wire.opening():
             yield opening
         for choices in kept.parts:
             yield wire.chunk(choices)
         yield wire.error(StreamInterrupted()) if kept.call.error_code else wire.closing(kept.call)
 
-    return _response(frames())
+    return http.EventStream(frames())
 
 
-def _response(frames: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(frames, content_type="text/event-stream")
-    response["Cache-Control"] = "no-cache"
-    response["X-Accel-Buffering"] = "no"
-    return response
-
-
-async def _frames(run: Run, chunks: list[Chunk] | None, wire: Wire) -> AsyncIterator[bytes]:
+async def _frames(run: Run, chunks: list[Chunk] | None, wire: Wire) -> AsyncGenerator[bytes]:
     """What waits together leaves together; ``chunks`` are the first."""
     is_over = False
     try:

@@ -22,6 +22,8 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import ResolverMatch, set_script_prefix
 from django.utils.module_loading import import_string
 
+from saas_litellm.base import http
+
 _MOST_FIXED = 256
 Answer = HttpResponse | StreamingHttpResponse
 Scope = dict[str, Any]
@@ -102,12 +104,22 @@ async def _body(receive: Receive) -> io.BytesIO:
 
 async def _send(response: Answer, send: Send) -> None:
     """No answer of the API sets a cookie."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send(_start(response))
     if isinstance(response, HttpResponse):
         await send({"type": "http.response.body", "body": response.content})
         return
-    async with aclosing(cast(AsyncGenerator[bytes], aiter(response))) as parts:
+    if isinstance(response, http.EventStream):
+        parts = response.events
+    else:
+        parts = cast(AsyncGenerator[bytes], aiter(response))
+    # A stream may last for long: its headers need not.
+    del response
+    async with aclosing(parts):
         async for part in parts:
             await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body"})
+
+
+def _start(response: Answer) -> dict[str, Any]:
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}

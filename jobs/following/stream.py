@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse
@@ -43,15 +43,10 @@ async def _follow(request: HttpRequest, path: dict[str, Any]) -> HttpResponseBas
         job_id=path["job_id"], team_slug=opening.team_slug, signed=signed, sent=opening.known
     )
     feed.require_room()
-    response = StreamingHttpResponse(
-        _frames(reader, opening, http.request_id(request)), content_type="text/event-stream"
-    )
-    response["Cache-Control"] = "no-cache"
-    response["X-Accel-Buffering"] = "no"
-    return response
+    return http.EventStream(_frames(reader, opening, http.request_id(request)))
 
 
-async def _frames(reader: Reader, opening: Opening, request_id: str) -> AsyncIterator[bytes]:
+async def _frames(reader: Reader, opening: Opening, request_id: str) -> AsyncGenerator[bytes]:
     try:
         # Not sooner: an answer that nobody reads would never leave.
         if not opening.known.is_last:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import uuid4
 
 import orjson
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from saas_litellm.base.money import plain
 from saas_litellm.base.refusals import InvalidJson, Refusal, UnsupportedMediaType
@@ -25,6 +25,17 @@ def answer(
     return HttpResponse(
         encode(body), content_type="application/json", status=status, headers=headers
     )
+
+
+class EventStream(StreamingHttpResponse):
+    """Server-sent events, bytes as they are made: no proxy keeps them back."""
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        super().__init__(events, content_type="text/event-stream")
+        # For who sends them without what Django puts around each part.
+        self.events = events
+        self["Cache-Control"] = "no-cache"
+        self["X-Accel-Buffering"] = "no"
 
 
 def error_body(refusal: Refusal, *, request_id: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ import redis
 from saas_litellm.base.limiter.rules import WINDOW_SECONDS, Admission, Kind, Rule, Standing
 from saas_litellm.base.redis_clients import RedisClients
 
+# After the time in which Redis has to answer.
+GRACE_SECONDS = 0.05
+
 
 class Script:
     """A Lua script, and the digest by which Redis remembers it."""
@@ -219,17 +222,27 @@ class _Trips:
 
     async def _trip(self, taken: list[_Asked]) -> list[Any]:
         """An answer or an exception for each."""
+        trip = asyncio.create_task(self._there_and_back(taken), name="limits-trip")
+        await asyncio.wait([trip], timeout=self._timeout)
+        if not trip.done():
+            # What was late may have been this process, with the answer in its hands.
+            await asyncio.wait([trip], timeout=GRACE_SECONDS)
+        if not trip.done():
+            trip.cancel()
+            return [TimeoutError("no answer in time") for _ in taken]
         try:
-            async with asyncio.timeout(self._timeout):
-                together = self._client.pipeline(transaction=False)
-                for asked in taken:
-                    together.evalsha(asked.script.digest, *asked.given)
-                answers: list[Any] = await together.execute(raise_on_error=False)
-                for number, answer in enumerate(answers):
-                    # A script goes to Redis by its text only if Redis does not know it.
-                    if isinstance(answer, redis.exceptions.NoScriptError):
-                        asked = taken[number]
-                        answers[number] = await self._client.eval(asked.script.text, *asked.given)
+            return trip.result()
         except (redis.RedisError, TimeoutError, OSError) as error:
             return [error for _ in taken]
+
+    async def _there_and_back(self, taken: list[_Asked]) -> list[Any]:
+        together = self._client.pipeline(transaction=False)
+        for asked in taken:
+            together.evalsha(asked.script.digest, *asked.given)
+        answers: list[Any] = await together.execute(raise_on_error=False)
+        for number, answer in enumerate(answers):
+            # A script goes to Redis by its text only if Redis does not know it.
+            if isinstance(answer, redis.exceptions.NoScriptError):
+                asked = taken[number]
+                answers[number] = await self._client.eval(asked.script.text, *asked.given)
         return answers

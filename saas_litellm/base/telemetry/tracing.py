@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
+_NOTHING: AbstractContextManager[Any] = nullcontext()
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _provider: Any = None
 
@@ -20,24 +21,27 @@ def is_on() -> bool:
     return bool(os.environ.get(ENDPOINT))
 
 
-@contextmanager
 def span(
     name: str,
     *,
     parent: Mapping[str, str] | None = None,
     is_server: bool = False,
     about: Mapping[str, object] | None = None,
-) -> Iterator[Any]:
-    """A span around the block, or None where tracing is off. ``parent``: headers that carry one.
+) -> AbstractContextManager[Any]:
+    """A span around a block, or None where tracing is off. ``parent``: headers that carry one.
 
     An exception marks the span as failed, by its type alone.
     """
-    if not is_on():
-        yield None
-        return
+    return _span(name, parent, is_server=is_server, about=about or {}) if is_on() else _NOTHING
+
+
+@contextmanager
+def _span(
+    name: str, parent: Mapping[str, str] | None, *, is_server: bool, about: Mapping[str, object]
+) -> Iterator[Any]:
     from saas_litellm.base.telemetry import otlp  # noqa: PLC0415 - only where tracing is on
 
-    attributes = {key: _plain(value) for key, value in (about or {}).items()}
+    attributes = {key: _plain(value) for key, value in about.items()}
     with otlp.span(name, parent=parent, is_server=is_server, about=attributes) as made:
         yield made
 
