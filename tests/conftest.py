@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -250,6 +251,12 @@ def spawned(transactional_db: None, forking: None) -> Iterator[Any]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def paged(spawned: Any) -> Any:
+    """The same for a browser to look at, so that its pages are served with their files."""
+    return partial(spawned, DEBUG="1", DJANGO_SETTINGS_MODULE="tests.page_settings")
 
 
 def database_url() -> str:
