@@ -61,6 +61,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
         databases.commit_quickly()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: to look through it again and again for garbage takes a tenth of it
     all."""

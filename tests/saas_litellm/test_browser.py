@@ -97,6 +97,7 @@ def test_the_sign_in_page_is_well_and_says_no_well(
     assert not seen.is_scrolled_sideways
 
 
+@pytest.mark.long
 def test_an_owner_finds_every_page_well(shop: Live) -> None:
     """Every page that adds something, and an own group's, beside what the side bar leads to."""
     Group.objects.create(name="a group of our own")
@@ -110,6 +111,7 @@ def test_an_owner_finds_every_page_well(shop: Live) -> None:
     assert faults(seen) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["finance", "support", "viewer"])
 def test_everybody_else_meets_no_error(shop: Live, role: str) -> None:
     seen = browser.crawl(shop.url, cookies=cookie_of(role), is_axe_asked=False)

@@ -139,6 +139,7 @@ class Founder:
         self.page.wait_for_selector("text=is active")
 
 
+@pytest.mark.long
 def test_a_founders_first_day(paged: Any, provider: ProviderServer) -> None:
     demo.seed("small")
     live: Live = paged()
