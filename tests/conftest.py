@@ -175,8 +175,11 @@ class _Thread(uvicorn.Server):
 
     def install_signal_handlers(self) -> None: ...
 
-    async def main_loop(self) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop, self.ending = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
         await self.on_tick(0)
         await self.ending.wait()
 
