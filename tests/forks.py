@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -67,6 +68,7 @@ def forked(
 def _uvicorn(arguments: list[str], environment: dict[str, str], log: str | None) -> None:
     from uvicorn.main import main
 
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     os.environ.update(environment)
     if log is not None:
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -87,3 +89,11 @@ def fresh(
         stdout=log,
         stderr=subprocess.STDOUT if log else None,
     )
+
+
+def _end_with_the_tests() -> None:
+    """Who was interrupted kills nobody."""
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    tests.join()
+    os._exit(1)
