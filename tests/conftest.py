@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import shutil
 import socket
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import certifi
 import httpx
 import pytest
 import uvicorn
@@ -24,11 +29,57 @@ from jobs import gateway
 from jobs.gateway import direct
 from saas_litellm.base import clock, outbox
 from saas_litellm.base.limiter import limiter
-from tests import emptying
-from tests.own_database import own as own_database_of
+from tests import emptying, forks
+from tests import own_database as databases
 from tests.providers.server import ProviderServer
 
 ROOT = Path(__file__).resolve().parent.parent
+ENOUGH_BYTES = 256 * 1024 * 1024
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None,
+) -> Iterator[None]:
+    """SQLite's file lies in memory where there is room: no test is about a power cut."""
+    memory = Path("/dev/shm")
+    is_there = connection.vendor == "sqlite" and memory.is_dir()
+    if not is_there or shutil.disk_usage(memory).free < ENOUGH_BYTES:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="saas-tests-", dir=memory) as folder:
+        connection.settings_dict["TEST"]["NAME"] = f"{folder}/db.sqlite3"
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Nor does PostgreSQL wait for its disk: in no process, as the database itself says so."""
+    if connection.vendor != "postgresql":
+        return
+    with django_db_blocker.unblock():
+        databases.commit_quickly()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: to look through it again and again for garbage takes a tenth of it
+    all."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """httpx reads every authority of the world, 30 ms, for each client: here none is on the web."""
+    file = tmp_path_factory.mktemp("tls") / "authority.pem"
+    file.write_text("".join(certifi.contents().partition("-----END CERTIFICATE-----\n")[:2]))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -52,7 +103,7 @@ def own_database(transactional_db: None, django_db_blocker: Any) -> Iterator[str
     """A PostgreSQL database of the test's own, which it may change as it likes; its name."""
     if connection.vendor != "postgresql":
         pytest.skip("of PostgreSQL alone")
-    with own_database_of(django_db_blocker) as name:
+    with databases.own(django_db_blocker) as name:
         yield name
 
 
@@ -113,17 +164,35 @@ class Live:
     """A served platform, and the process behind it when it is one of its own."""
 
     url: str
-    process: subprocess.Popen[bytes] | None = None
+    process: forks.Forked | subprocess.Popen[bytes] | None = None
 
     def client(self, headers: dict[str, str] | None = None) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
 
 
 class _Thread(uvicorn.Server):
+    """Ends at once: uvicorn's own looks whether it should every tenth of a second, and waits one."""
+
     def install_signal_handlers(self) -> None: ...
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop, self.ending = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.ending.wait()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.ending.set)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
+        for server in self.servers:
+            server.close()
+        for client in list(self.server_state.connections):
+            client.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         await direct.close()
 
 
@@ -148,26 +217,37 @@ def live(transactional_db: None) -> Iterator[Live]:
         assert thread.is_alive(), "the server did not start: was its port taken meanwhile?"
         time.sleep(0.01)
     yield Live(f"http://127.0.0.1:{port}")
-    server.should_exit = True
+    server.stop()
     thread.join(20)
 
 
-@pytest.fixture
-def spawned(transactional_db: None) -> Iterator[Any]:
-    """A function that starts the platform as a process of its own, on the test's database."""
-    started: list[subprocess.Popen[bytes]] = []
+@pytest.fixture(scope="session")
+def forking() -> None:
+    """Begun before any test changes the environment."""
+    forks.begin()
 
-    def spawn(*, port: int = 0, log: IO[bytes] | None = None, **environment: str) -> Live:
+
+@pytest.fixture
+def spawned(transactional_db: None, forking: None) -> Iterator[Any]:
+    """A function that starts the platform as a process of its own, on the test's database.
+
+    A fork, unless it ``is_fresh``: then its interpreter begins from nothing.
+    """
+    started: list[forks.Forked | subprocess.Popen[bytes]] = []
+
+    def spawn(
+        *,
+        port: int = 0,
+        log: IO[bytes] | None = None,
+        is_fresh: bool = False,
+        **environment: str,
+    ) -> Live:
         port = port or free_port()
-        # Where pages are looked at, seldom a model is called.
-        environment = {"WARM_UP": "0" if environment.get("DEBUG") else "1", **environment}
-        command = [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application"]
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": database_url(), **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT if log else None,
+        start = forks.fresh if is_fresh else forks.forked
+        process = start(
+            ["saas_litellm.asgi:application", "--host", "127.0.0.1", "--port", str(port)],
+            environment={**os.environ, "DATABASE_URL": database_url(), **environment},
+            log=log,
         )
         started.append(process)
         served = Live(f"http://127.0.0.1:{port}", process)
@@ -178,6 +258,12 @@ def spawned(transactional_db: None) -> Iterator[Any]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def paged(spawned: Any) -> Any:
+    """The same for a browser to look at, so that its pages are served with their files."""
+    return partial(spawned, DEBUG="1", DJANGO_SETTINGS_MODULE="tests.page_settings")
 
 
 def database_url() -> str:

@@ -19,6 +19,7 @@ def own(blocker: Any) -> Iterator[str]:
         with _away():
             _as_owner(f'DROP DATABASE IF EXISTS "{mine}" WITH (FORCE)')
             _as_owner(f'CREATE DATABASE "{mine}" TEMPLATE "{shared}"')
+            _as_owner(f'ALTER DATABASE "{mine}" SET synchronous_commit = off')
             connection.settings_dict["NAME"] = mine
         try:
             yield mine
@@ -26,6 +27,13 @@ def own(blocker: Any) -> Iterator[str]:
             with _away():
                 connection.settings_dict["NAME"] = shared
                 _as_owner(f'DROP DATABASE "{mine}" WITH (FORCE)')
+
+
+def commit_quickly() -> None:
+    """Commits to the tests' database wait for no disk, from whichever process."""
+    name = connection.settings_dict["NAME"]
+    with _away():
+        _as_owner(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
 
 
 @contextmanager

@@ -31,6 +31,8 @@ SECRETS = {
     "API_KEY_PEPPER": "test-pepper-" + "0123456789abcdef" * 3,
     "ENCRYPTION_KEYS": "dGVzdHMtb25seS1rZXktMzItYnl0ZXMtbG9uZy0hISE=",
 }
+# Where compiled code is not kept, every process of the tests compiles the platform anew.
+KEPT = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 def main(arguments: list[str]) -> int:
@@ -58,7 +60,7 @@ def _pytest(title: str, environment: dict[str, str], arguments: list[str]) -> in
     spread = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2"]
     command = [sys.executable, "-m", "pytest", "--dist", "worksteal", *spread, *arguments]
     return subprocess.run(
-        command, env={**os.environ, **SECRETS, **environment}, check=False
+        command, env={**os.environ, **SECRETS, **KEPT, **environment}, check=False
     ).returncode
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from saas_litellm.base.csv_files import csv_answer, defused
 
+pytestmark = pytest.mark.any_database
 SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 NASTY = st.text(st.sampled_from("=+-@＝＋－＠;\t\r\n ,\"'\x00\ufeff\xa0x1"), max_size=12)
 

@@ -200,7 +200,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps, seed=st.integers(0, 2**16), room=st.none() | st.integers(0, NANO))
 def test_after_any_sequence_the_books_agree(
     db: None, steps: list[tuple[str, int]], seed: int, room: int | None

@@ -296,7 +296,8 @@ actions = st.lists(
 _names = itertools.count()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.long
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(actions=actions)
 def test_when_folds_happen_does_not_matter(
     clock: Clock, db: None, actions: list[tuple[str, int]]

@@ -12,6 +12,7 @@ import pytest
 
 from billing import budgets
 from billing.models import Account
+from jobs import gateway
 from jobs.models import Call
 from saas_litellm.base import clock
 from saas_litellm_client import Client, Retries, errors
@@ -91,7 +92,7 @@ def test_what_is_asked_wrongly_is_raised(client: Any, settings: Any, kind: type[
 FAULTS: dict[type[ApiError], Reply] = {
     errors.ProviderError: Reply(status=500),
     errors.Overloaded: Reply(status=429, retry_after=3),
-    errors.ProviderTimeout: Reply(first_delay=2),
+    errors.ProviderTimeout: Reply(first_delay=3),
     errors.ContentFiltered: Reply(
         status=400, error="The request was rejected as a result of the safety system."
     ),
@@ -102,7 +103,9 @@ FAULTS: dict[type[ApiError], Reply] = {
 def test_the_models_failures_are_raised(
     connect: Callable[..., Any], provider: ProviderServer, settings: Any, kind: type[ApiError]
 ) -> None:
-    settings.CALL_RETRIES, settings.CALL_DEADLINE_SECONDS = 0, 1
+    # It takes seconds, once, and would be the timeout of whichever came first.
+    gateway.warm_up()
+    settings.CALL_RETRIES, settings.CALL_DEADLINE_SECONDS = 0, 2
     provider.default = FAULTS[kind]
     with pytest.raises(kind):
         connect(retries=Retries(count=0)).call("letter", "Hello")

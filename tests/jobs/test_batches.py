@@ -42,8 +42,9 @@ openings = st.tuples(
 endings = st.tuples(st.integers(0, 4000), st.booleans())
 
 
+@pytest.mark.long
 @settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     # To shrink one of these takes minutes.
     phases=(Phase.explicit, Phase.generate),

@@ -226,6 +226,7 @@ class Business(RuleBasedStateMachine):
         assert not Entry.objects.filter(amount_nanocredits=0).exists()
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 def test_the_books_agree_after_every_step_of_any_story(monkeypatch: Any) -> None:
     from hypothesis.stateful import run_state_machine_as_test
@@ -234,7 +235,7 @@ def test_the_books_agree_after_every_step_of_any_story(monkeypatch: Any) -> None
     run_state_machine_as_test(
         Business,
         settings=settings(
-            max_examples=40,
+            max_examples=20,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

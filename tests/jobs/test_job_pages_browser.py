@@ -18,7 +18,7 @@ pytestmark = test_browser.pytestmark
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     """Two jobs of Alice's, one of which fell back to a second deployment and still runs."""
     company = factories.company(credits_=9)
     Deployment.objects.create(alias=company.alias, model="demo/echo", priority=2)
@@ -27,7 +27,7 @@ def shop(spawned: Any) -> Live:
     work.fail_over(work.start(running), prompt=9000)
     work.call(running, prompt=2000, delivered=False)
     calls.dispatch(work.start(running))
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     return live
 
 

@@ -160,6 +160,7 @@ class Books(RuleBasedStateMachine):
         return min(4500, refunded + withdrawn)
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 def test_the_ledger_ends_as_stripe_has_it(stripe: StripeDouble) -> None:
     class Run(Books):
@@ -168,7 +169,7 @@ def test_the_ledger_ends_as_stripe_has_it(stripe: StripeDouble) -> None:
     run_state_machine_as_test(
         Run,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -32,7 +32,7 @@ SIZES = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     """A platform that has sold something, served with its files."""
     for name in ("alice", "bob"):
         company = factories.company(name=name, credits_=9)
@@ -40,7 +40,7 @@ def shop(spawned: Any) -> Live:
         work.close(job)
     runway.keep_paces()
     alarms.sound(kind="margin.thin", subject="letters", detail="2 % is left")
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     return live
 
 
@@ -80,7 +80,7 @@ def test_the_overview_opens_by_keyboard_for_a_viewer(shop: Live) -> None:
 
 @SIZES
 def test_the_sign_in_page_is_well_and_says_no_well(
-    spawned: Any, size: tuple[int, int], is_dark: bool
+    paged: Any, size: tuple[int, int], is_dark: bool
 ) -> None:
     def fail(page: Any) -> list[str]:
         before = browser.serious(page)
@@ -91,12 +91,13 @@ def test_the_sign_in_page_is_well_and_says_no_well(
         assert "That does not fit" in page.inner_text("body")
         return before
 
-    address = f"{spawned(DEBUG='1').url}/admin/login/"
+    address = f"{paged().url}/admin/login/"
     seen = browser.look(address, cookies={}, size=size, is_dark=is_dark, act=fail)
     assert (seen.errors, seen.foreign, seen.found, seen.serious) == ([], [], [], [])
     assert not seen.is_scrolled_sideways
 
 
+@pytest.mark.long
 def test_an_owner_finds_every_page_well(shop: Live) -> None:
     """Every page that adds something, and an own group's, beside what the side bar leads to."""
     Group.objects.create(name="a group of our own")
@@ -110,6 +111,7 @@ def test_an_owner_finds_every_page_well(shop: Live) -> None:
     assert faults(seen) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["finance", "support", "viewer"])
 def test_everybody_else_meets_no_error(shop: Live, role: str) -> None:
     seen = browser.crawl(shop.url, cookies=cookie_of(role), is_axe_asked=False)

@@ -49,10 +49,10 @@ def wrong_on(page: Any, url: str) -> list[str]:
 
 
 def test_a_founder_brings_a_model_to_a_team_in_the_browser_alone(
-    spawned: Any, provider: ProviderServer
+    paged: Any, provider: ProviderServer
 ) -> None:
     team = factories.team()
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
 
     def found_it(page: Any) -> list[str]:
         seen = []
@@ -109,11 +109,11 @@ def test_a_founder_brings_a_model_to_a_team_in_the_browser_alone(
     ("size", "is_dark"), [(browser.LAPTOP, True), (browser.PHONE, False)], ids=["dark", "phone"]
 )
 def test_the_pages_of_the_catalog_are_well(
-    spawned: Any, size: tuple[int, int], is_dark: bool
+    paged: Any, size: tuple[int, int], is_dark: bool
 ) -> None:
     alice = factories.company(model=MINI)
     factories.serve(alice.team, alias="chat", model="demo/none", sheet=None)
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     alias = f"/admin/teams/alias/{alice.alias.pk}/change/"
     group = alice.alias.access_groups.get()
     deployment = alice.alias.deployments.earliest("id")
@@ -137,10 +137,10 @@ def test_the_pages_of_the_catalog_are_well(
     assert (seen.errors, seen.foreign, seen.serious) == ([], [], [])
 
 
-def test_prices_are_imported_by_keyboard_and_all_at_once(spawned: Any) -> None:
+def test_prices_are_imported_by_keyboard_and_all_at_once(paged: Any) -> None:
     alice = factories.company(model=MINI, sheet=None)
     factories.serve(alice.team, alias="other", model="openai/gpt-4o", sheet=None)
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
 
     def publish(page: Any) -> str:
         page.focus("[data-check-all] input")

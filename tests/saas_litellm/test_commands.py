@@ -111,6 +111,7 @@ def test_credentials_move_to_the_newest_key(settings: Any) -> None:
         credentials.reveal(saved)
 
 
+@pytest.mark.any_database
 def test_an_empty_database_is_migrated_by_the_first_command(tmp_path: Path) -> None:
     """System checks run before the first table exists: none of them may ask the database."""
     url = f"sqlite:///{tmp_path}/fresh.sqlite3"
@@ -136,6 +137,7 @@ def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.any_database
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     away = {"DATABASE_URL": f"sqlite:///{tmp_path}/var/db.sqlite3"}
     done = manage("migrate", **away)
@@ -149,6 +151,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.any_database
 def test_a_signal_ends_a_command_before_it_has_begun(tmp_path: Path) -> None:
     """The first process of a container has no default handler: a signal that comes early is lost."""
     (tmp_path / "stopping.py").write_text("import os\nos.kill(os.getpid(), 15)\n")
@@ -165,6 +168,7 @@ def test_quickstart_shows_its_secrets_once() -> None:
     assert Account.objects.get().balance_nanocredits == 1000 * NANO
 
 
+@pytest.mark.any_database
 def test_a_port_that_is_taken_is_known_before_anything_is_begun() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -183,6 +187,7 @@ def test_a_port_that_is_taken_is_known_before_anything_is_begun() -> None:
     assert local_env.is_free("127.0.0.1", port)
 
 
+@pytest.mark.any_database
 def test_the_local_secrets_are_written_once_for_the_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "var" / "local.env"
     assert local_env.write(file)

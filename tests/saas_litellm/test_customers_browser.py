@@ -41,12 +41,12 @@ ACTS = (
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     """A team that has bought something, served with its files."""
     alice = factories.company(credits_=9).team
     work.call(job := work.job(alice, "letters"), prompt=9000, output=900)
     work.close(job)
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     return live
 
 

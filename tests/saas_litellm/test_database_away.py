@@ -29,6 +29,7 @@ def manage(*arguments: str, log: IO[bytes] | None = None) -> subprocess.Popen[by
     )
 
 
+@pytest.mark.long
 def test_a_worker_stops_soon_though_no_chore_can_end(tmp_path: Any) -> None:
     log = tmp_path / "log"
     with log.open("wb") as written:
@@ -57,6 +58,7 @@ def test_a_round_ends_with_the_chore_before_which_the_worker_was_stopped(
     assert worker.sweep(is_slow_due=False) == {"first": 1, "second": 1}
 
 
+@pytest.mark.long
 def test_who_asks_hears_of_it_within_seconds(spawned: Any) -> None:
     alice = factories.company()
     server: Live = spawned(DATABASE_URL=AWAY, ALLOWED_HOSTS="*", WARM_UP="0")

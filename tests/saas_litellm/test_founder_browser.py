@@ -139,9 +139,10 @@ class Founder:
         self.page.wait_for_selector("text=is active")
 
 
-def test_a_founders_first_day(spawned: Any, provider: ProviderServer) -> None:
+@pytest.mark.long
+def test_a_founders_first_day(paged: Any, provider: ProviderServer) -> None:
     demo.seed("small")
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
 
     def day(page: Any) -> dict[str, str]:
         founder = Founder(page, live.url, provider)

@@ -281,8 +281,8 @@ def _raw(server: Live, path: str) -> tuple[int, bytes]:
 
 
 @pytest.fixture
-def served(site: Path, spawned: Any) -> Live:
-    live: Live = spawned(DEBUG="1", HELP_ROOT=str(site))
+def served(site: Path, paged: Any) -> Live:
+    live: Live = paged(HELP_ROOT=str(site))
     return live
 
 

@@ -48,8 +48,8 @@ def _call(job: Any) -> None:
 
 
 @pytest.fixture
-def served(spawned: Any, letters: Any) -> Live:
-    live: Live = spawned(DEBUG="1")
+def served(paged: Any, letters: Any) -> Live:
+    live: Live = paged()
     return live
 
 
@@ -92,13 +92,13 @@ def test_a_paused_list_counts_what_waits_and_goes_on(served: Live, letters: Any)
     assert (seen.found, seen.errors) == ([1, 2], [])
 
 
-def test_a_lost_connection_is_said_and_comes_back(served: Live, spawned: Any, letters: Any) -> None:
+def test_a_lost_connection_is_said_and_comes_back(served: Live, paged: Any, letters: Any) -> None:
     def lose(page: Any) -> str:
         page.wait_for_function(f"{STATUS} === 'Live'")
         served.process.kill()
         page.wait_for_function(f"{STATUS} === 'Connection lost: reconnecting'")
         said = str(page.inner_text("#live-countdown"))
-        spawned(DEBUG="1", port=int(served.url.rpartition(":")[2]))
+        paged(port=int(served.url.rpartition(":")[2]))
         letters()
         page.wait_for_function(f"{STATUS} === 'Live'", timeout=60_000)
         page.wait_for_function(f"document.querySelectorAll('{PLACE}').length === 2")

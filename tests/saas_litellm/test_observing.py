@@ -53,6 +53,7 @@ def figures(live: Live) -> dict[str, float]:
     }
 
 
+@pytest.mark.any_database
 def test_metrics_are_for_whoever_has_the_token(spawned: Any) -> None:
     closed: Live = spawned()
     assert httpx.get(f"{closed.url}/metrics").status_code == 404
@@ -91,6 +92,7 @@ def test_what_is_counted_is_what_happened(
     assert found["saas_sweeper_lag_seconds"] == 0
 
 
+@pytest.mark.any_database
 def test_processes_of_a_machine_answer_for_each_other(
     spawned: Any, alice: Company, tmp_path: Path
 ) -> None:
@@ -104,6 +106,7 @@ def test_processes_of_a_machine_answer_for_each_other(
         assert figures(live)["saas_calls_total['chat', 'ok']"] == 5
 
 
+@pytest.mark.any_database
 def test_a_label_is_never_what_somebody_typed() -> None:
     paths = ["/v1/x", "/api", "/nowhere/1", "/", "", "//x", "/admin/teams/", "*"]
     assert [requests.area_of(path) for path in paths] == [
@@ -137,7 +140,7 @@ class Collector:
             def log_message(self, *args: Any) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -159,6 +162,7 @@ def collector() -> Iterator[Collector]:
     made.server.shutdown()
 
 
+@pytest.mark.any_database
 def test_a_trace_leads_from_the_callers_own_to_the_attempt(
     spawned: Any, alice: Company, collector: Collector
 ) -> None:
@@ -186,11 +190,12 @@ NAMES = {"POST v1", "call", "attempt"}
 # --- Log lines -----------------------------------------------------------------------------------
 
 
+@pytest.mark.any_database
 def test_each_line_is_an_object_with_the_ids_it_belongs_to(
     alice: Company, provider: ProviderServer, spawned: Any, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    live: Live = spawned(log=log.open("wb"), LOG_FORMAT="json")
+    live: Live = spawned(is_fresh=True, log=log.open("wb"), LOG_FORMAT="json")
     provider.script(Reply(garbage=True), Reply(garbage=True))
     refused = ask(live, alice)
     assert refused.status_code == 502
@@ -204,6 +209,7 @@ def test_each_line_is_an_object_with_the_ids_it_belongs_to(
     assert SECRET not in log.read_text()
 
 
+@pytest.mark.any_database
 def test_a_line_says_whose_it_is_in_both_styles() -> None:
     script = (
         "import os, logging, django\n"
@@ -230,6 +236,7 @@ def test_a_line_says_whose_it_is_in_both_styles() -> None:
     assert "WARNING x: hm 1 request_id=req_1 call_id=7" in said["text"]
 
 
+@pytest.mark.any_database
 def test_a_line_has_nothing_that_litellm_marks_it_with() -> None:
     script = (
         "import os, logging, django\n"
@@ -249,6 +256,7 @@ def test_a_line_has_nothing_that_litellm_marks_it_with() -> None:
     assert set(json.loads(done.stderr.splitlines()[-1])) == {"time", "level", "logger", "message"}
 
 
+@pytest.mark.any_database
 def test_a_host_header_of_a_stranger_is_one_line(
     spawned: Any, transactional_db: None, tmp_path: Path
 ) -> None:
@@ -295,6 +303,7 @@ def test_dashboard_rules_and_documents_name_the_metrics_there_are(
         assert named <= documented, file.name
 
 
+@pytest.mark.any_database
 def test_the_rules_and_the_dashboard_are_well_formed() -> None:
     rules = yaml.safe_load((MONITORING / "alert-rules.yml").read_text())["groups"][0]["rules"]
     assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)

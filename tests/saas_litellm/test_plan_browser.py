@@ -22,14 +22,14 @@ pytestmark = [
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     """A platform whose two teams pay their provider cost, and no more."""
     for name in ("alice", "bob"):
         company = factories.company(name=name, credits_=9)
         for prompt in (1000, 5000, 9000):
             work.call(job := work.job(company.team, f"letters_{name}"), prompt=prompt, output=100)
             work.close(job)
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     return live
 
 

@@ -26,10 +26,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     portal.filled(portal.company().team)
     sold = {"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x"}
-    live: Live = spawned(DEBUG="1", STRIPE_API_BASE="http://127.0.0.1:1", **sold)
+    live: Live = paged(STRIPE_API_BASE="http://127.0.0.1:1", **sold)
     return live
 
 

@@ -179,17 +179,20 @@ def test_a_dry_run_tells_and_writes_nothing(db: None, written: Any) -> None:
     assert not ProviderCredential.objects.exists()
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("text", ["", "a: [", "model_list: 7", "- 1"])
 def test_what_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match=r"YAML|configuration"):
         config.read(text, {})
 
 
+@pytest.mark.any_database
 def test_entries_without_sense_are_told_not_carried() -> None:
     read = config.read("model_list: [7, {model_name: x}, {litellm_params: {model: y}}]", {})
     assert (read.models, len(read.left_out)) == ([], 3)
 
 
+@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_a_model_carried_over_answers(written: Any, provider: ProviderServer, spawned: Any) -> None:
     carry(written(provider.openai_base))

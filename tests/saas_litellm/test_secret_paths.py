@@ -16,6 +16,7 @@ from tests.conftest import wait_until
 from tests.teams.test_members import invite, member
 from tests.teams.test_roles import PASSWORD
 
+pytestmark = pytest.mark.any_database
 SECRET = "dG9rZW4tdGhhdC1pcy1zZWNyZXQtYW5kLWxvbmctZW5v"
 
 

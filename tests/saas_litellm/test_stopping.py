@@ -44,7 +44,7 @@ def test_calls_whose_clients_still_wait_end_with_the_grace(
     # Each takes minutes, in silence or in words; one word again and again would end as a failure.
     words = " ".join(f"word{number}" for number in range(2000))
     provider.default = Reply(text=words, frame_delay=0.1)
-    server: Live = spawned(SHUTDOWN_GRACE_SECONDS=str(GRACE_SECONDS))
+    server: Live = spawned(is_fresh=True, SHUTDOWN_GRACE_SECONDS=str(GRACE_SECONDS))
     assert server.process is not None
     with server.client(alice.headers) as client, ThreadPoolExecutor() as clients:
         streams = [clients.submit(ask, client, path, body) for path, body in STREAMS.items()]

@@ -196,7 +196,7 @@ def fresh(spec: Any) -> dict[str, Any]:
 # --- The form ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(spec=specs)
 def test_a_spec_survives_the_form_untouched(spec: dict[str, Any]) -> None:
     form = VersionForm(sent(VersionForm(spec=VersionSpec(**spec))))

@@ -109,7 +109,7 @@ class Receiver:
 
 def receiving() -> Iterator[Receiver]:
     receiver = Receiver()
-    thread = threading.Thread(target=receiver._server.serve_forever, daemon=True)
+    thread = threading.Thread(target=receiver._server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield receiver
     receiver._server.shutdown()

@@ -24,6 +24,7 @@ from tests.webhooks.receiver import Receiver
 from webhooks import signing
 
 
+@pytest.mark.any_database
 def test_a_teams_events_are_printed_and_forwarded_signed(
     transactional_db: None, receiver: Receiver
 ) -> None:
@@ -76,6 +77,7 @@ def test_the_documents_receiver_takes_what_is_sent(couriers: Any, receiver: Rece
     assert names["received"](got.body, got.headers, secret)["id"] == sent
 
 
+@pytest.mark.any_database
 def test_the_documents_name_every_type() -> None:
     guide = (ROOT / "docs/webhooks.md").read_text()
     assert {name for name in TYPES if f"`{name}`" not in guide} == set()

@@ -30,7 +30,7 @@ PAGES = {
 
 
 @pytest.fixture
-def shop(spawned: Any) -> Live:
+def shop(paged: Any) -> Live:
     """An endpoint of Alice's that failed once, on a platform that is served with its files."""
     alice = factories.team()
     making.endpoint("https://app.example.com/hooks", team=alice)
@@ -42,7 +42,7 @@ def shop(spawned: Any) -> Live:
     answer = Answer(milliseconds=7, status=500, failure="answered 500", excerpt="oh no")
     deliveries.finish(parcel, answer)
     Endpoint.objects.update(is_active=False, disabled_reason="only failures since yesterday")
-    live: Live = spawned(DEBUG="1")
+    live: Live = paged()
     return live
 
 
