@@ -12,7 +12,7 @@ from django.db import transaction
 
 from billing import ledger
 from billing.models import Hold
-from jobs import admission, lifecycle, settling, telling
+from jobs import admission, lifecycle, settling, telling, tries
 from jobs.admission import Order
 from jobs.docket import Docket
 from jobs.models import Attempt, Call, CostLine, Job
@@ -79,20 +79,20 @@ def try_again(
     What the failed attempt may have cost is the founder's: no price ever follows from it.
     """
     call = opened.call
-    cost = settling.cost_of(settling.unit_prices(opened, failed), outcome)
+    cost = tries.cost_of(tries.unit_prices(opened, failed), outcome)
     with transaction.atomic():
         lifecycle.lock(call.job_id)
         stored = Call.objects.get(pk=call.pk)
         if stored.status != Call.Status.DISPATCHED:
             return None
-        settling.end_attempt(failed, outcome, at=clock.now()).save()
+        tries.end(failed, outcome, at=clock.now()).save()
         if cost:
-            rows.insert([settling.cost_line(stored, failed, CostLine.Kind.ATTEMPT, cost)])
+            rows.insert([tries.cost_line(stored, failed, CostLine.Kind.ATTEMPT, cost)])
             stored.provider_cost_nano_usd += cost
             stored.save(update_fields=["provider_cost_nano_usd"])
             lifecycle.account_for_attempt(job_id=call.job_id, cost_nano_usd=cost)
         attempt = _begin(opened, candidate, number=failed.number + 1)
-    settling.tell_breaker(failed, outcome, health=None)
+    tries.tell_breaker(failed, outcome, health=None)
     return attempt
 
 
@@ -129,7 +129,7 @@ def _abandon(call_id: Any, job_id: Any) -> bool:
         call.provider_cost_nano_usd = booked + estimate
         call.save(update_fields=["status", "error_code", "finished_at", "provider_cost_nano_usd"])
         if attempt:
-            rows.insert([settling.cost_line(call, attempt, CostLine.Kind.ESTIMATE, estimate)])
+            rows.insert([tries.cost_line(call, attempt, CostLine.Kind.ESTIMATE, estimate)])
         if call.hold_id is not None:
             ledger.release(Hold.objects.get(pk=call.hold_id))
         docket.account_for(call, freed=admission.reservation_of(call), booked_nano_usd=booked)

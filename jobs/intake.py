@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.conf import settings
 
@@ -26,6 +26,7 @@ from saas_litellm.base import alarms, standing
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.grouping import Group
 from saas_litellm.base.idempotency import Claim, Key
+from saas_litellm.base.ids import new_id
 from saas_litellm.base.limiter import Rule, limiter
 from saas_litellm.base.refusals import Refusal
 from saas_litellm.base.standing import Memory, NotRemembered, Stale
@@ -135,7 +136,7 @@ async def _within_limits(visit: Visit) -> OpenCall:
     counted = await limiter().admit(
         visit.rules,
         tokens=visit.tokens,
-        ticket=uuid4().hex,
+        ticket=new_id().hex,
         lease_seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
     )
     if counted.refused is not None:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.conf import settings
 from django.db import OperationalError
@@ -24,10 +24,12 @@ from jobs.models import Attempt, Call
 from jobs.refusals import Restarting
 from jobs.routing import Candidate
 from jobs.runs import JOB_CANCELLED, RESTART_SECONDS, SHUTDOWN, Progress, Run
-from jobs.settling import Settlement, settle_all, unit_prices
+from jobs.settling import Settlement, settle_all
+from jobs.tries import unit_prices
 from jobs.usage import Usage
 from saas_litellm.base.bridge import in_database
 from saas_litellm.base.grouping import Group
+from saas_litellm.base.ids import new_id
 from saas_litellm.base.limiter import Rule, limiter
 from saas_litellm.base.refusals import InternalError
 from teams import health as breakers
@@ -201,7 +203,7 @@ async def _count_at(run: Run, rules: tuple[Rule, ...]) -> ProviderFailure | None
     place = await limiter().admit(
         rules,
         tokens=call.estimated_prompt_tokens + call.max_output_tokens,
-        ticket=uuid4().hex,
+        ticket=new_id().hex,
         lease_seconds=settings.CALL_DEADLINE_SECONDS,
     )
     if place.refused is None:

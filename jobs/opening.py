@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import transaction
 
@@ -26,6 +26,7 @@ from jobs.routing import Route
 from saas_litellm.base import clock, idempotency, rows, standing
 from saas_litellm.base.grouping import brisk
 from saas_litellm.base.idempotency import Claim, InProgress
+from saas_litellm.base.ids import new_id
 from saas_litellm.base.refusals import NotFound, PaymentRequired, Refusal
 from saas_litellm.base.standing import Stale
 from teams import keys
@@ -56,7 +57,7 @@ class Opening:
     stamp: int | None = None
     period_ids: Sequence[int] | None = None
     is_asked_at_once: bool = False
-    call_id: UUID = field(default_factory=uuid4)
+    call_id: UUID = field(default_factory=new_id)
 
 
 def open_all(openings: Sequence[Opening]) -> list[OpenCall | Exception]:

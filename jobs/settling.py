@@ -20,12 +20,12 @@ from jobs import (
     admission,
     charging,
     closing,
-    costs,
     lifecycle,
     payloads,
     replays,
     rollups,
     telling,
+    tries,
 )
 from jobs.closing import Ending
 from jobs.docket import Docket
@@ -34,9 +34,7 @@ from jobs.open_calls import OpenCall, Outcome
 from jobs.usage import Usage
 from saas_litellm.base import alarms, clock, rows
 from saas_litellm.base.grouping import brisk
-from teams import health as breakers
-from teams.catalog import PricedDeployment
-from teams.models import DeploymentHealth, Team
+from teams.models import Team
 from teams.prices import UnitPrices
 
 # What a settlement writes of a call.
@@ -66,7 +64,6 @@ _SETTLED = (
     "provider_cost_nano_usd",
     "saved_nano_usd",
 )
-_ATTEMPTED = ("ended_at", "provider_request_id", "failure", "failure_status", "failure_detail")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +183,12 @@ class _Clerk:
         )
         outcome = one.outcome
         if one.attempt is not None:
-            prices = unit_prices(one.opened, one.attempt)
+            prices = tries.unit_prices(one.opened, one.attempt)
             call.deployment_id, call.unit_prices = one.attempt.deployment_id, prices.as_json()
-            case.cost_nano_usd = cost_of(prices, outcome)
+            case.cost_nano_usd = tries.cost_of(prices, outcome)
         elif call.is_cache_hit and outcome.unit_prices:
             call.unit_prices = dict(outcome.unit_prices)
-            call.saved_nano_usd = cost_of(UnitPrices.from_json(call.unit_prices), outcome)
+            call.saved_nano_usd = tries.cost_of(UnitPrices.from_json(call.unit_prices), outcome)
         self.cases.append(case)
         self._by_call[call.pk] = case
         return call
@@ -293,7 +290,7 @@ class _Clerk:
         if attempt is None or line is None or not line.amount_nano_usd:
             return 0
         amount: int = line.amount_nano_usd
-        self._lines.append(cost_line(case.call, attempt, CostLine.Kind.REVERSAL, -amount))
+        self._lines.append(tries.cost_line(case.call, attempt, CostLine.Kind.REVERSAL, -amount))
         return amount
 
     def _write(self) -> None:
@@ -301,11 +298,11 @@ class _Clerk:
         for case in self.cases:
             attempt, cost = case.settlement.attempt, case.cost_nano_usd
             if cost and attempt is not None:
-                self._lines.append(cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
+                self._lines.append(tries.cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
         with rows.gathered():
             self._book.write()
             rows.update([case.call for case in self.cases], _SETTLED)
-            rows.update(ended, _ATTEMPTED)
+            rows.update(ended, tries.ENDED)
             rows.insert(self._lines)
             self._docket.write()
         for case in self.cases:
@@ -322,60 +319,11 @@ class _Clerk:
                 closing.give_back_and_tell(case.ending, case.excess_nanocredits)
 
 
-def unit_prices(opened: OpenCall, attempt: Attempt) -> UnitPrices:
-    """The unit prices, pinned when the call was admitted, of the deployment that was asked."""
-    return _of_attempt(opened, attempt).prices
-
-
-def cost_of(prices: UnitPrices, outcome: Outcome) -> int:
-    """What the provider charges for an outcome, in nano-USD."""
-    if not outcome.is_costed:
-        return 0
-    return costs.provider_cost_nano_usd(prices=prices, usage=outcome.usage)
-
-
-def end_attempt(attempt: Attempt, outcome: Outcome, *, at: Any) -> Attempt:
-    """The attempt's row as it ended."""
-    attempt.ended_at = at
-    attempt.provider_request_id = _storable(outcome.provider_request_id)[:200]
-    attempt.failure, attempt.failure_status = outcome.failure, outcome.failure_status
-    attempt.failure_detail = _storable(outcome.failure_detail)[:500]
-    return attempt
-
-
-def _storable(text: str) -> str:
-    """Providers may send what no database column takes."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def cost_line(call: Call, attempt: Attempt, kind: str, amount_nano_usd: int) -> CostLine:
-    return rows.new(
-        CostLine,
-        call=call,
-        attempt=attempt,
-        kind=kind,
-        amount_nano_usd=amount_nano_usd,
-        created_at=clock.now(),
-    )
-
-
-def tell_breaker(attempt: Attempt, outcome: Outcome, health: DeploymentHealth | None) -> None:
-    """Tell the deployment's breaker how it did."""
-    if outcome.is_fault:
-        breakers.failed(
-            deployment_id=attempt.deployment_id,
-            reason=outcome.failure,
-            pause_seconds=outcome.pause_seconds,
-        )
-    elif outcome.is_output_delivered:
-        breakers.answered(health)
-
-
 def _report(case: _Case) -> None:
     """What is told once the settlement stands."""
     opened, attempt, charge = case.settlement.opened, case.settlement.attempt, case.charge
     if attempt is not None:
-        tell_breaker(attempt, case.settlement.outcome, _of_attempt(opened, attempt).health)
+        tries.tell_breaker(attempt, case.settlement.outcome, tries.of(opened, attempt).health)
     if charge is not None and charge.overrun_nanocredits:
         alarms.sound(
             kind="call.overrun",
@@ -418,15 +366,7 @@ def _ended(case: _Case) -> Attempt | None:
     """The attempt to end: one that was recorded and never asked ends as it is."""
     attempt, opened = case.settlement.attempt, case.settlement.opened
     if attempt is not None:
-        return end_attempt(attempt, case.settlement.outcome, at=case.call.finished_at)
+        return tries.end(attempt, case.settlement.outcome, at=case.call.finished_at)
     if opened.attempt is not None:
         opened.attempt.ended_at = case.call.finished_at
     return opened.attempt
-
-
-def _of_attempt(opened: OpenCall, attempt: Attempt) -> PricedDeployment:
-    return next(
-        priced
-        for priced in opened.resolved.eligible
-        if priced.deployment.pk == attempt.deployment_id
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 UsageSource = Literal["provider", "estimate"]
@@ -34,7 +34,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Usage:
@@ -64,3 +64,6 @@ class Usage:
             audio_output_tokens=min(n.get("audio_output_tokens", 0), completion - reasoning),
             source=source,
         )
+
+
+_NAMES = tuple(field.name for field in fields(Usage))

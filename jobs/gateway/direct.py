@@ -221,4 +221,7 @@ def usage_of(given: Any) -> Usage | None:
 
     Raises ValueError or TypeError for what are none.
     """
-    return reading.usage(boot.litellm().Usage(**given)) if given else None
+    if not given:
+        return None
+    plain = reading.plain_usage(given)
+    return plain if plain is not None else reading.usage(boot.litellm().Usage(**given))

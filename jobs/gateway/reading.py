@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 from jobs.gateway.boot import litellm
@@ -51,6 +52,45 @@ def usage(given: Any) -> Usage:
         reasoning_tokens=reasoning,
         audio_output_tokens=_count(completion_parts, "audio_tokens"),
     )
+
+
+_FIGURES = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_PARTS = {
+    "prompt_tokens_details": frozenset({"cached_tokens", "audio_tokens"}),
+    "completion_tokens_details": frozenset(
+        {
+            "reasoning_tokens",
+            "audio_tokens",
+            "accepted_prediction_tokens",
+            "rejected_prediction_tokens",
+        }
+    ),
+}
+
+
+def plain_usage(given: dict[str, Any]) -> Usage | None:
+    """``usage`` of figures as OpenAI itself sends them, without litellm's object of them, which takes
+    a tenth of a call's time; None for any others."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in given.items():
+        known = _PARTS.get(name)
+        if known is not None:
+            found = value or {}
+            if type(found) is not dict or not known.issuperset(found):
+                return None
+            if not all(type(count) is int for count in found.values()):
+                return None
+            parts[name] = found
+        elif name not in _FIGURES or type(value) is not int:
+            return None
+    prompt = parts.get("prompt_tokens_details", {})
+    completion = parts.get("completion_tokens_details", {})
+    told = SimpleNamespace(
+        **{name: given.get(name, 0) for name in _FIGURES},
+        prompt_tokens_details=SimpleNamespace(**prompt),
+        completion_tokens_details=SimpleNamespace(**completion),
+    )
+    return usage(told)
 
 
 def failure(error: Exception, *, secret: str | None) -> ProviderFailure:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
-from uuid import uuid4
 
 import orjson
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
+from saas_litellm.base.ids import new_id
 from saas_litellm.base.money import plain
 from saas_litellm.base.refusals import InvalidJson, Refusal, UnsupportedMediaType
 
@@ -71,7 +71,7 @@ def refuse(
 
 
 def new_request_id() -> str:
-    return f"req_{uuid4().hex}"
+    return f"req_{new_id().hex}"
 
 
 def request_id(request: HttpRequest) -> str:
