@@ -52,6 +52,7 @@ EMBEDDED = "sqlite" in DATABASES["default"]["ENGINE"]
 # SQLite has one writer: more threads only wait for each other.
 DATABASE_THREADS = env.int("DATABASE_THREADS", default=2 if EMBEDDED else 8)
 DATABASE_POOL_MAX_SIZE = env.int("DATABASE_POOL_MAX_SIZE", default=DATABASE_THREADS + 4)
+DATABASE_PREPARED_STATEMENTS = env.bool("DATABASE_PREPARED_STATEMENTS", default=True)
 if EMBEDDED:
     DATABASES["default"] |= {
         "CONN_MAX_AGE": None,
@@ -69,8 +70,8 @@ else:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **DATABASES["default"].get("OPTIONS", {}),
-            # Statements are kept where it is asked for (`base.rows`), never by themselves.
-            "prepare_threshold": 2**31,
+            # Kept where it is asked for (`base.rows`), never by themselves.
+            "prepare_threshold": 2**31 if DATABASE_PREPARED_STATEMENTS else None,
             # No thread of ours waits for another's connection (DATABASE_THREADS): whoever waits so
             # long waits for a database that is away.
             "pool": {"min_size": 2, "max_size": DATABASE_POOL_MAX_SIZE, "timeout": 10},

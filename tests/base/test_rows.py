@@ -190,3 +190,93 @@ def test_so_many_rows_take_one_statement(count: int) -> None:
         rows.insert(made)
         rows.update(made, ("state", "closed_at"))
     assert len(asked) == 2
+
+
+@on_postgresql
+def test_a_statement_is_planned_once_for_each_connection_where_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (1, 5):
+        rows.insert([record(f"{size} {number}") for number in range(size)])
+    assert _kept("base_idempotencyrecord") == 1
+    # As with DATABASE_PREPARED_STATEMENTS=0.
+    monkeypatch.setattr(connection.connection, "prepare_threshold", None)
+    rows.insert([event(key="a")])
+    assert _kept("base_event") == 0
+    assert Event.objects.count() == 1
+
+
+def _kept(table: str) -> int:
+    with connection.cursor() as cursor:
+        sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
+        cursor.execute(sql, [f"%INSERT INTO {table}%"])
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_written_together_is_one_statement_as_far_as_no_table_comes_twice(
+    count: int,
+) -> None:
+    put(made := holds(count))
+    for one in made:
+        one.expires_at = MOMENT
+    with CaptureQueriesContext(connection) as asked, rows.gathered():
+        rows.insert([event(key="a")])
+        rows.add(Hold, {one.pk: [-5] for one in made}, ("amount_nanocredits",))
+        with rows.gathered():
+            # Sees what was added: it comes after that.
+            rows.update(made, ("expires_at",), only=f"amount_nanocredits <= {MAX_AMOUNT - 5}")
+        rows.insert([record("r")])
+    assert Event.objects.exists()
+    assert IdempotencyRecord.objects.exists()
+    stored = Hold.objects.order_by("-amount_nanocredits").values_list(
+        "expires_at", "amount_nanocredits"
+    )
+    assert list(stored) == [(MOMENT, MAX_AMOUNT - 5 - number) for number in range(count)]
+    if connection.vendor == "postgresql":
+        assert len(asked) == 2
+
+
+def test_what_is_missed_among_what_is_written_together_is_told() -> None:
+    put(made := [record("a"), record("b")])
+    IdempotencyRecord.objects.filter(scope="a").delete()
+
+    def write() -> None:
+        rows.insert([event(key="a")])
+        rows.update(made, ("reference",), missed=LookupError)
+
+    with pytest.raises(LookupError), transaction.atomic(), rows.gathered():
+        write()
+    assert not Event.objects.exists()
+
+
+def test_nothing_is_written_of_what_broke_off() -> None:
+
+    def break_off() -> None:
+        rows.insert([event(key="a")])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), transaction.atomic(), rows.gathered():
+        break_off()
+    assert not Event.objects.exists()
+    rows.insert([event(key="b")])
+    assert Event.objects.get().key == "b"
+
+
+def test_a_new_row_is_as_the_model_makes_it() -> None:
+    account = ledger.account_of(factories.team())
+    given: dict[str, Any] = {
+        "account": account,
+        "amount_nanocredits": 5,
+        "reference": "r",
+        "created_at": MOMENT,
+    }
+    one, other = rows.new(Hold, **given), Hold(**given)
+    assert one._state.adding
+    for field in Hold._meta.concrete_fields:
+        assert getattr(one, field.attname) == getattr(other, field.attname), field
+    assert one.account is account
+    # A default that is made is made for each.
+    assert rows.new(Hold, **given).budget_period_ids is not one.budget_period_ids
+    one.save()
+    assert Hold.objects.get() == one
