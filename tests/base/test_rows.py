@@ -280,3 +280,5 @@ def test_a_new_row_is_as_the_model_makes_it() -> None:
     assert rows.new(Hold, **given).budget_period_ids is not one.budget_period_ids
     one.save()
     assert Hold.objects.get() == one
+    with pytest.raises(TypeError, match="amount"):
+        rows.new(Hold, amount=5)
