@@ -122,6 +122,7 @@ async def pass_on(run: Run, chunks: Sequence[Chunk]) -> None:
 
 def finish_reason(choices: Iterable[Mapping[str, Any]]) -> str:
     """The first that any of the choices has; empty without one."""
-    return next(
-        (str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), ""
-    )
+    for choice in choices:
+        if reason := choice.get("finish_reason"):
+            return str(reason)
+    return ""

@@ -69,14 +69,14 @@ def replay(kept: Kept, wire: Wire) -> http.EventStream:
 
 async def _frames(run: Run, chunks: list[Chunk] | None, wire: Wire) -> AsyncGenerator[bytes]:
     """What waits together leaves together; ``chunks`` are the first."""
-    is_over = False
+    is_over, patience = False, settings.KEEP_ALIVE_SECONDS
     try:
         if opening := wire.opening():
             yield opening
         while chunks is not None:
             if written := b"".join([wire.chunk(chunk.choices) for chunk in chunks]):
                 yield written
-            chunks = await run.chunks.get(settings.KEEP_ALIVE_SECONDS)
+            chunks = await run.chunks.get(patience)
             if chunks == []:
                 yield KEEP_ALIVE
         is_over = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -113,9 +113,15 @@ class DirectStream(Stream):
             self.provider_request_id = str(given)
         if usage := frame.get("usage"):
             self._usage = dict(usage)
+        choices: Sequence[Any] = frame.get("choices") or ()
+        if len(choices) == 1 and (word := self._next_word(choices[0])):
+            self._watch(word)
+            self._text.append(word["content"])
+            chunks.append(Chunk([_choice(choices[0]["index"], word, None, {})], has_output=True))
+            return
         begun: list[dict[str, Any]] = []
         ended: list[dict[str, Any]] = []
-        for choice in frame.get("choices") or ():
+        for choice in choices:
             place = choice.get("index") or 0
             delta = self._delta(choice.get("delta"), place)
             if delta:
@@ -134,6 +140,15 @@ class DirectStream(Stream):
         if ended:
             chunks.append(Chunk(ended, has_output=False))
 
+    def _next_word(self, choice: Mapping[str, Any]) -> dict[str, str] | None:
+        """The delta of a frame that brings one more word and nothing else, as nearly all do."""
+        delta, reason = choice.get("delta"), choice.get("finish_reason")
+        if type(delta) is not dict or len(delta) != 1 or reason or choice.get("logprobs"):
+            return None
+        text = delta.get("content")
+        is_next = type(text) is str and text and choice.get("index") in self._begun
+        return delta if is_next else None
+
     def _delta(self, given: Any, place: int) -> dict[str, Any]:
         """Empty for what says nothing. A choice has its role in its first frame and nowhere else."""
         delta = neutral.delta(given) if given else {}
@@ -151,7 +166,7 @@ class DirectStream(Stream):
         text = delta.get("content") or ""
         self._repeats = self._repeats + 1 if len(text) > 2 and text == self._last_text else 1
         self._last_text = text
-        if self._is_stuck():
+        if self._repeats > 1 and self._is_stuck():
             raise ValueError("repeating itself")
 
     def _is_stuck(self) -> bool:
