@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from saas_litellm.api_handler import Receive, Scope, Send
 from saas_litellm.base.telemetry import metrics, tracing
@@ -45,9 +46,10 @@ async def observe(handler: Handler, scope: Scope, receive: Receive, send: Send) 
         finally:
             level = logging.DEBUG if area in _QUIET else logging.INFO
             if logger.isEnabledFor(level):
-                # Without its query, which may hold what nobody should read.
+                # Without its query, which may hold what nobody should read; quoted, so that it is
+                # one line whatever somebody asks for.
                 milliseconds = round((time.perf_counter() - began) * 1000)
-                says = (method, scope["path"], status or "without an answer", milliseconds)
+                says = (method, quote(scope["path"]), status or "without an answer", milliseconds)
                 logger.log(level, "%s %s %s in %d ms", *says)
 
 

@@ -41,6 +41,7 @@ def test_a_served_process_logs_no_such_link(spawned: Any, tmp_path: Path, debug:
             twice = quote(f"/portal/sign-in/?next={quote(reset, safe='')}", safe="")
             http.get(f"/portal/sign-in/?next={twice}&to=there")
             http.get("/portal/%69nvitations/" + token + "/")
+            http.get("/portal/%0aforged/")
             http.get("/portal/last/overview/")
         wait_until(lambda: "/portal/last/overview/" in out.read_text())
     written = out.read_text()
@@ -49,6 +50,8 @@ def test_a_served_process_logs_no_such_link(spawned: Any, tmp_path: Path, debug:
     assert re.search(r"GET /portal/invitations/\[hidden\] \d{3} in \d+ ms", written)
     assert re.search(r"GET /portal/sign-in/ \d{3} in \d+ ms", written)
     assert "to=there" not in written
+    assert "/portal/%0Aforged/ " in written
+    assert not any(line.startswith("forged") for line in written.splitlines())
     assert re.search(r"Forbidden \(CSRF .+\): /portal/invitations/\[hidden\]", written)
 
 
