@@ -70,6 +70,57 @@ def test_a_limit_is_reached_and_says_how_long_to_wait(backend: Backend) -> None:
     assert ask(backend, ONE).refused is None
 
 
+def test_decisions_that_wait_go_together_and_each_gets_its_own() -> None:
+    limiter, seen = shared(), []
+    client = limiter._clients
+
+    async def story() -> list[Admission]:
+        made = client.get()
+        pipeline = made.pipeline
+        made.pipeline = lambda **how: seen.append(how) or pipeline(**how)
+        asking = [
+            limiter.admit((ONE,), tokens=0, ticket=uuid4().hex, lease_seconds=9) for _ in range(40)
+        ]
+        return list(await asyncio.gather(*asking))
+
+    admissions = run(story())
+    assert sum(one.refused is None for one in admissions) == 3
+    assert [one.standings[0].remaining for one in admissions[:3]] == [2, 1, 0]
+    assert len(seen) == 1
+
+
+def test_a_process_that_was_busy_does_not_take_redis_for_late() -> None:
+    namespace = uuid4().hex
+    shared(namespace)
+    limiter = SharedLimiter(REDIS_URL, namespace=namespace, timeout_seconds=0.05)
+
+    async def story() -> Admission:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.001, time.sleep, 0.2)
+        return await limiter.admit((ONE,), tokens=0, ticket="t", lease_seconds=9)
+
+    assert run(story()).refused is None
+
+
+def test_whatever_goes_wrong_is_told_to_all_who_wait_and_to_nobody_after() -> None:
+    limiter = shared()
+
+    async def story() -> list[Any]:
+        client = limiter._clients.get()
+        pipeline, client.pipeline = client.pipeline, None
+        asking = [
+            limiter.admit((ONE,), tokens=0, ticket=uuid4().hex, lease_seconds=9) for _ in range(3)
+        ]
+        failed = await asyncio.gather(*asking, return_exceptions=True)
+        client.pipeline = pipeline
+        one = await limiter.admit((ONE,), tokens=0, ticket="t", lease_seconds=9)
+        return [*failed, one]
+
+    *failed, one = run(story())
+    assert [type(error) for error in failed] == [TypeError] * 3
+    assert one.refused is None
+
+
 def test_one_full_rule_keeps_the_others_from_counting(backend: Backend) -> None:
     other = Rule(scope="key:1", kind=Kind.REQUESTS, limit=100)
     for _ in range(3):

@@ -232,7 +232,8 @@ class _Trips:
             return [TimeoutError("no answer in time") for _ in taken]
         try:
             return trip.result()
-        except (redis.RedisError, TimeoutError, OSError) as error:
+        except Exception as error:
+            # Whatever it is, nobody may wait for ever.
             return [error for _ in taken]
 
     async def _there_and_back(self, taken: list[_Asked]) -> list[Any]:
