@@ -21,6 +21,7 @@ from jobs.models import Job
 from saas_litellm.base import rows
 from saas_litellm.base.models import Event, IdempotencyRecord
 from saas_litellm.base.money import MAX_AMOUNT
+from saas_litellm.base.rows import making
 from tests import factories, work
 
 pytestmark = pytest.mark.django_db
@@ -89,6 +90,17 @@ def test_keys_are_taken_ahead_of_need_and_given_once() -> None:
         for _ in range(rows.KEYS_AHEAD):
             rows.number([Hold()])
     assert len(asked) <= 1
+
+
+@on_postgresql
+def test_keys_that_were_kept_for_long_are_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    making._taken.clear()
+    rows.number(early := [Hold()])
+    rows.number(next_ := [Hold()])
+    assert next_[0].pk == early[0].pk + 1
+    monkeypatch.setattr(making, "KEPT_SECONDS", -1)
+    rows.number(late := [Hold()])
+    assert late[0].pk > early[0].pk + 100
 
 
 @on_postgresql

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,10 +17,22 @@ from django.db.models.base import ModelState
 from saas_litellm.base.rows.asking import ask
 
 Row = TypeVar("Row", bound=Model)
-# Keys that were taken from a table's sequence and not given yet, by database and table.
-_keys: defaultdict[tuple[Any, str], deque[int]] = defaultdict(deque)
 KEYS_AHEAD = 256
-os.register_at_fork(after_in_child=_keys.clear)
+# Then they are left: a key says roughly when its row was made, and so in which partition it lies.
+KEPT_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Keys that were taken from a sequence and not given yet, and when."""
+
+    keys: deque[int] = field(default_factory=deque)
+    at: float = 0.0
+
+
+# By database and table.
+_taken: defaultdict[tuple[Any, str], _Taken] = defaultdict(_Taken)
+os.register_at_fork(after_in_child=_taken.clear)
 
 
 def new(model: type[Row], **values: Any) -> Row:
@@ -49,14 +63,17 @@ def number(rows: Sequence[Model], *, ahead: int = KEYS_AHEAD) -> None:
     means something. On SQLite they get them when they are inserted."""
     if connection.vendor != "postgresql" or not rows:
         return
-    table = rows[0]._meta.db_table
-    taken = _keys[connection.settings_dict["NAME"], table] if ahead else deque[int]()
+    table, now = rows[0]._meta.db_table, time.monotonic()
+    taken = _taken[connection.settings_dict["NAME"], table] if ahead else _Taken()
+    if now - taken.at > KEPT_SECONDS:
+        taken.keys.clear()
     for row in rows:
         while row.pk is None:
             try:
-                row.pk = taken.popleft()
+                row.pk = taken.keys.popleft()
             except IndexError:
-                taken.extend(_next_keys(table, len(rows) + ahead))
+                taken.keys.extend(_next_keys(table, len(rows) + ahead))
+                taken.at = now
 
 
 def _next_keys(table: str, count: int) -> list[int]:
