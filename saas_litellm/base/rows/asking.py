@@ -25,14 +25,13 @@ class _Planned(Cursor[Any]):
 
 
 def cursor() -> CursorWrapper:
-    """On PostgreSQL one that has its statements planned once a connection."""
-    if connection.vendor != "postgresql":
+    """On PostgreSQL one that has its statements planned once a connection; where statements are
+    logged one of Django's, which knows what it has sent."""
+    if connection.vendor != "postgresql" or connection.queries_logged:
         return connection.cursor()
     connection.ensure_connection()
-    made: Any = _Planned(connection.connection)
-    # Django's all the same to whoever watches or wraps its statements.
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    return wrap(made)
+    planned: Any = _Planned(connection.connection)
+    return connection.make_cursor(planned)
 
 
 @contextmanager
