@@ -54,4 +54,4 @@ EXPOSE 8003
 HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=2)"]
 # Calls in flight settle within SHUTDOWN_GRACE_SECONDS (20) of the signal; 10 more end answers nobody reads.
-CMD ["sh", "-c", "exec uvicorn saas_litellm.asgi:application --host 0.0.0.0 --port \"$PORT\" --lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30"]
+CMD ["sh", "-c", "exec uvicorn saas_litellm.asgi:application --host 0.0.0.0 --port \"$PORT\" --lifespan on --no-server-header --no-proxy-headers --ws-max-size 4096 --timeout-graceful-shutdown 30"]

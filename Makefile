@@ -50,7 +50,7 @@ run: $(VENV)/.run  ## A working platform at http://localhost:8003
 # /help/ is built meanwhile: what comes of it never holds the platform up.
 	@mkdir -p docs/_build && touch docs/_build/building
 	@(nice $(MAKE) --no-print-directory docs >var/docs.log 2>&1 </dev/null; rm -f docs/_build/building) &
-	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30
+	@$(BIN)/uvicorn saas_litellm.asgi:application --host $(HOST) --port $(PORT) --lifespan on --no-server-header --no-proxy-headers --ws-max-size 4096 --timeout-graceful-shutdown 30
 
 test: $(VENV)/.dev  ## The suite, embedded and on PostgreSQL + Redis
 	@$(BIN)/python -m tests.run

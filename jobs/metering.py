@@ -52,8 +52,8 @@ def start(*, order: Order, admit: Callable[[], Awaitable[OpenCall]]) -> Run:
     """Begin a call; ``admit`` opens it or raises a Refusal. Raises Restarting while it stops."""
     if _is_closed:
         raise Restarting(retry_after_seconds=RESTART_SECONDS)
-    run = Run(order=order, admit=admit)
-    task = asyncio.create_task(_drive(run), name="call")
+    run = Run(order=order)
+    task = asyncio.create_task(_drive(run, admit), name="call")
     _tasks[task] = run
     task.add_done_callback(_tasks.pop)
     # A reader that left never looks at these; asyncio would log them as forgotten.
@@ -99,12 +99,14 @@ async def drain(grace_seconds: float) -> int:
     return len(left)
 
 
-async def _drive(run: Run) -> None:
+async def _drive(run: Run, admit: Callable[[], Awaitable[OpenCall]]) -> None:
     try:
-        opened = await run.admit()
+        opened = await admit()
     except Exception as error:
         run.admitted.set_exception(error)
         return
+    # A stream may last for long: the request behind it need not.
+    del admit
     run.opened = opened
     if opened.recording is not None:
         playback.begin(run, opened.recording)
@@ -113,7 +115,7 @@ async def _drive(run: Run) -> None:
     run.admitted.set_result(opened)
     tokens = 0
     try:
-        with observed.call(opened) as span:
+        with observed.InFlight(opened) as span:
             call = await _place_and_settle(run, opened)
             observed.settled(span, opened, call)
         tokens = 0 if call.is_cache_hit else call.total_tokens

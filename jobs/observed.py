@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from jobs.gateway import ProviderFailure
@@ -17,17 +17,23 @@ from saas_litellm.base.telemetry import context, metrics, tracing
 OK, CACHED = "ok", "cached"
 
 
-@contextmanager
-def call(opened: OpenCall) -> Iterator[Any]:
-    """Around an admitted call; yields its span for ``settled``."""
-    context.bind(job_id=opened.job.pk, call_id=opened.call.pk)
-    about = {"job.id": opened.job.pk, "call.id": opened.call.pk, "alias": opened.alias.name}
-    metrics.IN_FLIGHT.inc()
-    try:
-        with tracing.span("call", about=about) as span:
-            yield span
-    finally:
+class InFlight:
+    """Around an admitted call; gives its span for ``settled``."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, opened: OpenCall) -> None:
+        context.bind(job_id=opened.job.pk, call_id=opened.call.pk)
+        about = {"job.id": opened.job.pk, "call.id": opened.call.pk, "alias": opened.alias.name}
+        self._span = tracing.span("call", about=about)
+
+    def __enter__(self) -> Any:
+        metrics.IN_FLIGHT.inc()
+        return self._span.__enter__()
+
+    def __exit__(self, *error: object) -> None:
         metrics.IN_FLIGHT.dec()
+        self._span.__exit__(*error)
 
 
 def settled(span: Any, opened: OpenCall, ended: Call) -> None:

@@ -63,10 +63,11 @@ class Route:
         after_content_filter: Iterable[Candidate] = (),
     ) -> None:
         self._queue = list(candidates)
-        self._fallbacks = {
-            FailureKind.CONTEXT_WINDOW: list(after_context_window),
-            FailureKind.CONTENT_FILTERED: list(after_content_filter),
-        }
+        fallbacks = (
+            (FailureKind.CONTEXT_WINDOW, list(after_context_window)),
+            (FailureKind.CONTENT_FILTERED, list(after_content_filter)),
+        )
+        self._fallbacks = {kind: others for kind, others in fallbacks if others}
         self._current: Candidate | None = None
         self._tries = 0
 

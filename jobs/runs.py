@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,6 @@ class Run:
     """One call in flight."""
 
     order: Order
-    admit: Callable[[], Awaitable[OpenCall]]
     progress: Progress = field(default_factory=Progress)
     opened: OpenCall | None = None
     # Set once the call is admitted or refused; chunks follow, then their end.

@@ -76,6 +76,8 @@ async def _frames(run: Run, chunks: list[Chunk] | None, wire: Wire) -> AsyncGene
         while chunks is not None:
             if written := b"".join([wire.chunk(chunk.choices) for chunk in chunks]):
                 yield written
+            # The next may be long in coming, and of these nothing is needed any more.
+            del chunks, written
             chunks = await run.chunks.get(patience)
             if chunks == []:
                 yield KEEP_ALIVE

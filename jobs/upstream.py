@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 async def pause(run: Run, seconds: float) -> None:
     """Wait, unless the run is stopped."""
     run.upstream = asyncio.create_task(asyncio.sleep(seconds), name="pause")
-    await asyncio.wait([run.upstream])
+    await asyncio.gather(run.upstream, return_exceptions=True)
 
 
 async def attempt(run: Run, opened: OpenCall, candidate: Candidate, deadline: float) -> None:
@@ -28,8 +28,8 @@ async def attempt(run: Run, opened: OpenCall, candidate: Candidate, deadline: fl
     run.upstream = asyncio.create_task(_ask(run, opened, candidate, deadline), name="upstream")
     if run.stop_reason:
         run.upstream.cancel()
-    await asyncio.wait([run.upstream])
-    if not run.upstream.cancelled() and (error := run.upstream.exception()):
+    (error,) = await asyncio.gather(run.upstream, return_exceptions=True)
+    if isinstance(error, Exception):
         logger.error("call %s failed inside", opened.call.pk, exc_info=error)
         run.progress.failure = ProviderFailure(FailureKind.GARBLED, detail=repr(error))
 
@@ -89,14 +89,16 @@ async def _read_stream(
                 progress.finish_reason = finish_reason(chunk.choices) or progress.finish_reason
             if progress.is_output_delivered:
                 await pass_on(run, chunks)
-                continue
-            opening += chunks
-            if any(chunk.has_output for chunk in chunks):
-                progress.is_output_delivered = True
-                progress.first_token_at = clock.now()
-                on_output()
-                await pass_on(run, opening)
-                opening = []
+            else:
+                opening += chunks
+                if any(chunk.has_output for chunk in chunks):
+                    progress.is_output_delivered = True
+                    progress.first_token_at = clock.now()
+                    on_output()
+                    await pass_on(run, opening)
+                    opening = []
+            # The next may be long in coming, and of these nothing is needed any more.
+            del chunks, chunk
         if opening:
             await pass_on(run, opening)
     finally:

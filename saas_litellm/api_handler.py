@@ -19,12 +19,16 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
+from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
 from saas_litellm.base import http
 
 _MOST_FIXED = 256
+# What Django takes it for where nothing is said.
+_NO_PREFIX = "/"
 Answer = HttpResponse | StreamingHttpResponse
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -55,30 +59,42 @@ class ApiHandler(ASGIHandler):
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and stop as soon as the client has left."""
         try:
-            body = await _body(receive)
+            bodies = [await _body(receive)]
         except RequestAborted:
             return
-        set_script_prefix(get_script_prefix(scope))
-        request, refused = self.create_request(scope, body)
-        if request is None:
-            await _send(cast(HttpResponse, refused), send)
-            return
-        await self._serve(request, receive, send)
-
-    async def _serve(self, request: HttpRequest, receive: Receive, send: Send) -> None:
-        """Answer, and stop as soon as the client has left."""
         current = asyncio.current_task()
         assert current is not None, "a server runs each request in a task"
         watching = asyncio.create_task(_cancel_when_left(receive, current))
         try:
-            await _send(cast(Answer, await self.get_response_async(request)), send)
+            # A stream may last for long: what was asked need not.
+            await _send(await self._answer(scope, bodies.pop()), send)
         except asyncio.CancelledError:
             if not watching.done():
                 raise
             current.uncancel()
         finally:
             watching.cancel()
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        """Django's, but for the thread that it writes its line of a refusal on, and for the URLs of
+        this task, which are everybody's."""
+        response: HttpResponseBase = await self._middleware_chain(request)
+        if response.status_code >= 400:
+            said = (response.reason_phrase, request.path)
+            log_response("%s: %s", *said, response=cast(HttpResponse, response), request=request)
+        return response
+
+    async def _answer(self, scope: Scope, body: io.BytesIO) -> Answer:
+        if (prefix := get_script_prefix(scope)) != _NO_PREFIX:
+            set_script_prefix(prefix)
+        request, refused = self.create_request(scope, body)
+        if request is None:
+            return cast(HttpResponse, refused)
+        try:
+            return cast(Answer, await self.get_response_async(request))
+        finally:
             request.close()
 
 

@@ -83,6 +83,8 @@ class _TooLarge(Exception):
 class BoundedBody:
     """Counts a body that did not declare its length, and stops reading past the limit."""
 
+    __slots__ = ("_receive", "_seen")
+
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 from saas_litellm.base.limiter import Admission, Rule, Standing
 from saas_litellm.base.limiter.rules import Kind
@@ -76,11 +77,13 @@ def _rules(scope: str, bound: Bounded) -> Iterable[Rule]:
     limits = {Kind.REQUESTS: bound.requests_per_minute, Kind.TOKENS: bound.tokens_per_minute}
     if isinstance(bound, Limited):
         limits[Kind.IN_FLIGHT] = bound.calls_in_flight
-    return (
-        Rule(scope=scope, kind=kind, limit=limit)
-        for kind, limit in limits.items()
-        if limit is not None
-    )
+    return (_rule(scope, kind, limit) for kind, limit in limits.items() if limit is not None)
+
+
+@lru_cache(maxsize=4096)
+def _rule(scope: str, kind: Kind, limit: int) -> Rule:
+    """One for all calls that count under it: each call in flight keeps its rules."""
+    return Rule(scope=scope, kind=kind, limit=limit)
 
 
 def _tightest(standings: Iterable[Standing], kind: Kind) -> Standing | None:

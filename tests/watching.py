@@ -32,8 +32,8 @@ def watch(at: Live, client: Client | None, *, origin: str = "", path: str = "") 
     )
 
 
-def seen(socket: ClientConnection, is_it: Callable[[Any], Any], *, seconds: float = 3) -> Any:
-    """The first message of which that is true."""
+def seen(socket: ClientConnection, is_it: Callable[[Any], Any], *, seconds: float = 15) -> Any:
+    """The first message of which that is true; a busy machine has time for it."""
     deadline = time.monotonic() + seconds
     while True:
         message = json.loads(socket.recv(timeout=max(0, deadline - time.monotonic())))

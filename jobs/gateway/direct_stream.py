@@ -41,9 +41,9 @@ class DirectStream(Stream):
         self._params = params
         self._frames = Frames()
         self._is_done = False
-        # Places of choices that have had their first frame, and their last.
-        self._begun: set[int] = set()
-        self._finished: set[int] = set()
+        # Places of choices that have had their first frame, and their last; few, mostly one.
+        self._begun: tuple[int, ...] = ()
+        self._finished: tuple[int, ...] = ()
         self._usage: Mapping[str, Any] | None = None
         self._last_text = ""
         self._repeats = 1
@@ -63,6 +63,8 @@ class DirectStream(Stream):
                 raise await self._failure(odd)
             if not block:
                 break
+            # The next may be long in coming, and of this one nothing is needed any more.
+            del block, events, chunks
         if not self._finished:
             raise ProviderFailure(FailureKind.CONNECTION, detail="the stream ended before its end")
 
@@ -130,7 +132,7 @@ class DirectStream(Stream):
             if reason == "error":
                 raise ValueError("an error")
             if reason and place not in self._finished:
-                self._finished.add(place)
+                self._finished += (place,)
                 ended.append(_choice(place, {}, direct.finish_reason(reason), {}))
         if begun:
             self._watch(begun[0]["delta"])
@@ -157,7 +159,7 @@ class DirectStream(Stream):
             call.setdefault("index", index)
         is_said = has_output(delta) or "reasoning_content" in delta
         if place not in self._begun and (is_said or role):
-            self._begun.add(place)
+            self._begun += (place,)
             return {"role": "assistant", **delta}
         return delta if is_said else {}
 

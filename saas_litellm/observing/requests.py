@@ -28,29 +28,45 @@ async def observe(handler: Handler, scope: Scope, receive: Receive, send: Send) 
     write a line of it."""
     area, method = area_of(scope["path"]), str(scope["method"])
     method = method if method in METHODS else "other"
-    began = time.perf_counter()
-    status = 0
     with tracing.span(f"{method} {area}", parent=_parent(scope), is_server=True) as span:
-
-        async def noted(message: Mapping[str, Any]) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                metrics.HTTP_SECONDS.labels(area).observe(time.perf_counter() - began)
-                metrics.HTTP_REQUESTS.labels(area, method, f"{status // 100}xx").inc()
-                tracing.note(span, status=status)
-            await send(message)
-
+        answer = _Answer(send, area=area, method=method, span=span)
         try:
-            await handler(scope, receive, noted)
+            await handler(scope, receive, answer.send)
         finally:
-            level = logging.DEBUG if area in _QUIET else logging.INFO
-            if logger.isEnabledFor(level):
-                # Without its query, which may hold what nobody should read; quoted, so that it is
-                # one line whatever somebody asks for.
-                milliseconds = round((time.perf_counter() - began) * 1000)
-                says = (method, quote(scope["path"]), status or "without an answer", milliseconds)
-                logger.log(level, "%s %s %s in %d ms", *says)
+            answer.log(scope["path"])
+
+
+class _Answer:
+    """One on its way to whoever asked, noted as it begins. Of a stream it is kept as long as that is
+    open: an object is smaller than a function that shares its caller's names."""
+
+    __slots__ = ("_area", "_began", "_method", "_send", "_span", "_status")
+
+    def __init__(self, send: Send, *, area: str, method: str, span: Any) -> None:
+        self._send = send
+        self._area = area
+        self._method = method
+        self._span = span
+        self._began = time.perf_counter()
+        self._status = 0
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            metrics.HTTP_SECONDS.labels(self._area).observe(time.perf_counter() - self._began)
+            status = f"{self._status // 100}xx"
+            metrics.HTTP_REQUESTS.labels(self._area, self._method, status).inc()
+            tracing.note(self._span, status=self._status)
+        await self._send(message)
+
+    def log(self, path: str) -> None:
+        level = logging.DEBUG if self._area in _QUIET else logging.INFO
+        if logger.isEnabledFor(level):
+            # Without its query, which may hold what nobody should read; quoted, so that it is one
+            # line whatever somebody asks for.
+            milliseconds = round((time.perf_counter() - self._began) * 1000)
+            status = self._status or "without an answer"
+            logger.log(level, "%s %s %s in %d ms", self._method, quote(path), status, milliseconds)
 
 
 def area_of(path: str) -> str:

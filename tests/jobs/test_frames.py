@@ -13,7 +13,7 @@ from jobs.gateway.frames import Frames
 
 pytestmark = pytest.mark.any_database
 
-texts = st.text(st.characters(exclude_characters="\r\n"), min_size=1).map(str.encode)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1).map(str.encode)
 ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 

@@ -185,7 +185,9 @@ def test_the_web_process_is_started_alike_everywhere() -> None:
     }
     assert set(map(frozenset, flags.values())) == {
         frozenset(
-            {"--lifespan on --no-server-header --ws-max-size 4096 --timeout-graceful-shutdown 30"}
+            {
+                "--lifespan on --no-server-header --no-proxy-headers --ws-max-size 4096 --timeout-graceful-shutdown 30"
+            }
         )
     }
 

@@ -7,24 +7,24 @@ from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
 
-NO_IDS: dict[str, str] = {}
-_ids: ContextVar[dict[str, str]] = ContextVar("ids", default=NO_IDS)
+NO_IDS: dict[str, object] = {}
+_ids: ContextVar[dict[str, object]] = ContextVar("ids", default=NO_IDS)
 
 
 def bind(**ids: object) -> None:
     """From here on, in this task and what it starts, lines carry these ids beside the earlier ones."""
-    _ids.set({**_ids.get(), **{name: str(value) for name, value in ids.items()}})
+    _ids.set({**_ids.get(), **ids})
 
 
 def bound() -> dict[str, str]:
-    return _ids.get()
+    return {name: str(value) for name, value in _ids.get().items()}
 
 
 class WithIds(logging.Filter):
     """Puts the ids on each record: ``ids`` for lines of text, and each by its name for JSON."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        ids = _ids.get()
+        ids = bound()
         record.ids = "".join(f" {name}={value}" for name, value in ids.items())
         for name, value in ids.items():
             setattr(record, name, value)
