@@ -31,9 +31,14 @@ class InFlight:
         metrics.IN_FLIGHT.inc()
         return self._span.__enter__()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         metrics.IN_FLIGHT.dec()
-        self._span.__exit__(*error)
+        self._span.__exit__(kind, error, traceback)
 
 
 def settled(span: Any, opened: OpenCall, ended: Call) -> None:
