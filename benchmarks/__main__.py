@@ -1,6 +1,7 @@
 """Measure: `python -m benchmarks [part ...]`, by default all but supply, into benchmarks/RESULTS.md.
 
-contest: this project, litellm's proxy, Portkey's gateway and bare litellm side by side; wire:
+contest: this project, litellm's proxy, Portkey's gateway and bare litellm side by side; workers:
+what a second one brings; wire:
 statements and round trips of a call; money: hold + settle pairs; idle: open streams; startup;
 supply: what limits, idempotency, cache and privacy add to a call.
 PostgreSQL and Redis are those of BENCH_POSTGRES and BENCH_REDIS, else on the standard ports.
@@ -20,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contest, idle, money, report, startup, supply, wire
+from benchmarks import contest, idle, money, report, startup, supply, wire, workers
 from benchmarks.contenders import TITLES
 
-ALL = ("contest", "wire", "money", "idle", "startup")
+ALL = ("contest", "workers", "wire", "money", "idle", "startup")
 
 
 def main() -> None:
@@ -41,6 +42,7 @@ def main() -> None:
 
     parts: dict[str, Callable[[], Any]] = {
         "contest": compare,
+        "workers": workers.run,
         "wire": wire.run,
         "money": money.run,
         "idle": idle.run,

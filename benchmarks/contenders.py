@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ class Contender:
     name: str
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    keys: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     by: tuple[str, ...] = ("benchmarks.load",)
     database: str = ""
@@ -60,7 +61,8 @@ class Contender:
         body: dict[str, Any] = {"model": model, "messages": ASK}
         if is_stream:
             body["stream"] = True
-        return Order(url=self.base + path, headers=dict(self.headers), body=body, **more)
+        headers, keys = dict(self.headers), list(self.keys)
+        return Order(url=self.base + path, headers=headers, keys=keys, body=body, **more)
 
     def page(self, path: str, **more: Any) -> Order:
         """A GET of this project, beneath its root."""
@@ -136,6 +138,8 @@ def ours(
     stack: contextlib.ExitStack,
     *,
     workers: int = 1,
+    cores: Sequence[int] = (),
+    teams: int = 1,
     through: Callable[[str], str] = lambda url: url,
 ) -> Contender:
     """This project as its Procfile starts it. ``through`` changes the addresses of PostgreSQL and
@@ -146,24 +150,24 @@ def ours(
         url, redis_url = stack.enter_context(scratch.database()), scratch.redis_url()
     told = environment(url, redis_url)
     prepared = subprocess.run(
-        [str(part) for part in processes.python("benchmarks.prepare", base)],
+        [str(part) for part in processes.python("benchmarks.prepare", base, teams)],
         env=told,
         check=True,
         capture_output=True,
         text=True,
         cwd=peers.ROOT,
     )
-    key = json.loads(prepared.stdout.splitlines()[-1])["key"]
+    keys = json.loads(prepared.stdout.splitlines()[-1])
     told |= {"DATABASE_URL": through(url), "WEB_PROCESSES": str(workers)}
     if redis_url:
         told["REDIS_URL"] = through(redis_url)
-    process, port, log = serve(name, told, folder, stack, workers=workers)
-    headers = {"Authorization": f"Bearer {key}"}
+    process, port, log = serve(name, told, folder, stack, workers=workers, cores=cores)
     processes.until_up(f"http://127.0.0.1:{port}/healthz", process)
     return Contender(
         name=name,
         base=f"http://127.0.0.1:{port}/v1",
-        headers=headers,
+        headers=load.signed(keys[0]),
+        keys=keys,
         process=process,
         database=url.rpartition("/")[2] if redis_url else "",
         log=log,
@@ -177,15 +181,16 @@ def serve(
     stack: contextlib.ExitStack,
     *,
     workers: int = 1,
+    cores: Sequence[int] = (),
 ) -> tuple[subprocess.Popen[bytes], int, Path]:
-    """The Procfile's web process, not waited for."""
+    """The Procfile's web process, not waited for; on a core for each worker, unless told others."""
     lines = (peers.ROOT / "Procfile").read_text().splitlines()
     web = next(line.removeprefix("web: ") for line in lines if line.startswith("web: "))
     more = f" --workers {workers}" if workers > 1 else ""
     port, log = processes.free_port(), folder / f"{name}.log"
     process = processes.start(
         ["sh", "-c", f"exec {web}{more}"],
-        cores=processes.server_cores(workers),
+        cores=cores or processes.server_cores(workers),
         environment={**told, "HOST": "127.0.0.1", "PORT": str(port)},
         log=log,
         folder=peers.ROOT,
@@ -213,7 +218,7 @@ def _proxy(base: str, folder: Path, stack: contextlib.ExitStack) -> Contender:
     )
     stack.callback(processes.stop, process)
     processes.until_up(f"http://127.0.0.1:{port}/health/liveliness", process)
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = load.signed(key)
     base = f"http://127.0.0.1:{port}/v1"
     return Contender(name=PROXY, base=base, headers=headers, process=process, log=log)
 

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import contenders, processes
 from benchmarks.contenders import BARE, DIRECT, EMBEDDED, PG1, PG2, PORTKEY, PROXY, TITLES
 from benchmarks.load import Figures
+from benchmarks.upstream import SPARSE_FRAMES
 
 # Of each contender and kind of request: every figure's median, least and greatest over the rounds.
 Table = dict[str, dict[str, dict[str, list[float]]]]
@@ -44,6 +45,13 @@ def kinds(at_once: int) -> list[Kind]:
             "paced",
             f"streams at a pace, {at_once} in flight",
             model="paced",
+            is_stream=True,
+            at_once=at_once,
+        ),
+        Kind(
+            "sparse",
+            f"streams as long, of {SPARSE_FRAMES} frames, {at_once} in flight",
+            model="sparse",
             is_stream=True,
             at_once=at_once,
         ),
@@ -239,6 +247,14 @@ def _row(kind: Kind, name: str, table: Table) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def cpu_per_frame(table: Table, name: str, kind: str, frames: int) -> float:
-    """Milliseconds a frame costs: what a stream takes more than a plain call, by its frames."""
-    return (table[name][kind]["cpu_ms"][0] - table[name]["calls"]["cpu_ms"][0]) / frames
+def cpu_per_frame(table: Table, name: str, frames: int) -> tuple[float, float]:
+    """Milliseconds a frame costs, at once and at a pace.
+
+    At once: what a stream takes more than a plain call, by its frames. At a pace: what it takes more
+    than a stream that is as long and of few frames, by the frames between. Beside plain calls, which
+    are many more a second and so share transactions, those few calls would count as frames.
+    """
+    calls, streams, paced, sparse = (
+        table[name][kind]["cpu_ms"][0] for kind in ("calls", "streams", "paced", "sparse")
+    )
+    return (streams - calls) / frames, (paced - sparse) / (frames - SPARSE_FRAMES)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -28,16 +28,24 @@ from benchmarks import processes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to send and whom to watch. Without ``body`` it is a GET."""
+    """What to send and whom to watch. Without ``body`` it is a GET. Of several ``keys`` each
+    connection has one, in turn."""
 
     url: str
     headers: dict[str, str] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
     body: dict[str, Any] | None = None
     at_once: int = 1
     warm_up_seconds: float = 1.0
     seconds: float = 4.0
     pids: list[int] = field(default_factory=list)
     database_pids: list[int] = field(default_factory=list)
+
+    def of_connection(self, number: int) -> Order:
+        """The same with that connection's key."""
+        if not self.keys:
+            return self
+        return replace(self, headers=signed(self.keys[number % len(self.keys)]))
 
     @property
     def is_stream(self) -> bool:
@@ -74,6 +82,11 @@ class Sample:
         """How much of it lies between the two, from 0 to 1."""
         inside = min(self.ended, ends) - max(self.ended - self.whole, begins)
         return max(0.0, inside) / self.whole
+
+
+def signed(key: str) -> dict[str, str]:
+    """The header that a key is sent in."""
+    return {"Authorization": f"Bearer {key}"}
 
 
 def run(order: Order, *, by: tuple[object, ...] = ("benchmarks.load",)) -> Figures:
@@ -255,7 +268,7 @@ def _ranks(seconds: list[float]) -> list[float]:
 
 
 async def main(order: Order) -> Figures:
-    connections = [Connection(order) for _ in range(order.at_once)]
+    connections = [Connection(order.of_connection(number)) for number in range(order.at_once)]
     try:
         return await drive(order, [connection.ask for connection in connections])
     finally:

@@ -1,7 +1,7 @@
-"""Tables, a team with credits and limits, and an alias for each of the upstream's models.
+"""Tables, teams with credits and limits, and an alias for each of the upstream's models.
 
-`python -m benchmarks.prepare BASE` on the empty database of the environment; prints one JSON line
-with the team's slug and an API key. Its limits are wide, but there: the limiter is asked.
+`python -m benchmarks.prepare BASE TEAMS` on the empty database of the environment; prints one JSON
+line with the teams' API keys. Their limits are wide, but there: the limiter is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import sys
 from typing import Any
 
-MODELS = ("burst", "paced", "paced-100", "held")
+MODELS = ("burst", "paced", "paced-100", "sparse", "held")
 
 
 def team(base: str, **fields: Any) -> dict[str, str]:
@@ -73,4 +73,4 @@ if __name__ == "__main__":
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    print(json.dumps(team(sys.argv[1], **LIMITS)))
+    print(json.dumps([team(sys.argv[1], **LIMITS)["key"] for _ in range(int(sys.argv[2]))]))

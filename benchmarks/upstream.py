@@ -1,8 +1,9 @@
 """A fast local provider in OpenAI's protocol: `python -m benchmarks.upstream --port 9000`.
 
 The model's name says what it does with a stream: ``burst`` writes all frames at once, each by
-itself; ``paced`` waits --pace-ms between two (``paced-100``: 100 ms); ``held`` sends one frame and
-then nothing until the client leaves. Written on bare asyncio, so that it is never what is measured.
+itself; ``paced`` waits --pace-ms between two (``paced-100``: 100 ms); ``sparse`` lasts as long as
+``paced`` and has but the first frame and the last two; ``held`` sends one frame and then nothing until
+the client leaves. Written on bare asyncio, so that it is never what is measured.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ HEAD = {"id": "chatcmpl-bench", "created": 1, "model": "bench"}
 USAGE = {"prompt_tokens": 20, "completion_tokens": 50, "total_tokens": 70}
 MODEL = re.compile(rb'"model"\s*:\s*"([a-z]+)-?(\d*)"')
 STREAM = re.compile(rb'"stream"\s*:\s*true')
+# Of a stream that lasts as long and says next to nothing.
+SPARSE_FRAMES = 3
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -101,6 +104,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._script.frames[0])
         elif kind == b"paced":
             self._send(0, int(pace) / 1000 if pace else self._script.pace_seconds)
+        elif kind == b"sparse":
+            self._transport.write(self._script.frames[0])
+            silence = self._script.pace_seconds * (len(self._script.frames) - 2)
+            self._timer = self._loop.call_later(
+                silence, self._send, len(self._script.frames) - 2, 0
+            )
         else:
             self._send(0, 0)
 
