@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PERIOD_MICROSECONDS = 10_000
-_V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
+_V1, _V2 = BASES = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from billing import ledger
 from billing.models import Hold
 from jobs import admission, lifecycle, settling, telling, tries
 from jobs.admission import Order
+from jobs.cases import Settlement
 from jobs.docket import Docket
 from jobs.models import Attempt, Call, CostLine, Job
 from jobs.open_calls import OpenCall, Outcome
 from jobs.opening import Opening, open_all
 from jobs.routing import Candidate
-from jobs.settling import Settlement
 from saas_litellm.base import alarms, clock, rows
 from teams import catalog
 from teams.models import ApiKey

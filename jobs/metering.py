@@ -19,12 +19,13 @@ from django.db import OperationalError
 
 from jobs import calls, failures, lifecycle, observed, playback, routing, upstream
 from jobs.calls import OpenCall, Order, Outcome
+from jobs.cases import Settlement
 from jobs.gateway import FailureKind, ProviderFailure
 from jobs.models import Attempt, Call
 from jobs.refusals import Restarting
 from jobs.routing import Candidate
 from jobs.runs import JOB_CANCELLED, RESTART_SECONDS, SHUTDOWN, Progress, Run
-from jobs.settling import Settlement, settle_all
+from jobs.settling import settle_all
 from jobs.tries import unit_prices
 from jobs.usage import Usage
 from saas_litellm.base.bridge import in_database

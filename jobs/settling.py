@@ -8,7 +8,6 @@ decided about a call is decided under its job's lock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -27,52 +26,13 @@ from jobs import (
     telling,
     tries,
 )
-from jobs.closing import Ending
+from jobs.cases import SETTLED, Case, Settlement, is_plain
 from jobs.docket import Docket
-from jobs.models import Attempt, Call, CostLine, Job
-from jobs.open_calls import OpenCall, Outcome
-from jobs.usage import Usage
-from saas_litellm.base import alarms, clock, rows
+from jobs.models import Call, CostLine, Job
+from saas_litellm.base import alarms, rows
 from saas_litellm.base.grouping import brisk
 from teams.models import Team
 from teams.prices import UnitPrices
-
-# What a settlement writes of a call.
-_SETTLED = (
-    "status",
-    "deployment",
-    "unit_prices",
-    "usage",
-    "usage_source",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "latency_ms",
-    "first_token_at",
-    "finished_at",
-    "finish_reason",
-    "error_code",
-    "is_output_delivered",
-    "quantity_before",
-    "quantity",
-    "price_nanocredits",
-    "charged_nanocredits",
-    "overrun_nanocredits",
-    "overrun_reason",
-    "price_nano_usd",
-    "provider_cost_nano_usd",
-    "saved_nano_usd",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """A call that has ended. ``attempt``: the one that answered, or the last that failed."""
-
-    opened: OpenCall
-    attempt: Attempt | None
-    outcome: Outcome
 
 
 def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
@@ -90,32 +50,13 @@ def settle_all(settlements: Sequence[Settlement]) -> list[Call]:
     return settled
 
 
-@dataclass(slots=True, kw_only=True)
-class _Case:
-    """One settlement on its way. ``call`` is the row as it stands."""
-
-    settlement: Settlement
-    call: Call
-    job: Job
-    is_late: bool
-    booked_nano_usd: int
-    cost_nano_usd: int = 0
-    estimated_nano_usd: int = 0
-    price: int = 0
-    held: Hold | None = None
-    period_ids: Sequence[int] = ()
-    charge: ledger.Charge | None = None
-    ending: Ending | None = None
-    excess_nanocredits: int = 0
-
-
 class _Clerk:
     """The transaction at work."""
 
     def __init__(self, settlements: Sequence[Settlement]) -> None:
         self._settlements = settlements
-        self.cases: list[_Case] = []
-        self._by_call: dict[UUID, _Case] = {}
+        self.cases: list[Case] = []
+        self._by_call: dict[UUID, Case] = {}
         self._own_holds: dict[Any, Hold] = {}
         self._lines: list[CostLine] = []
 
@@ -130,7 +71,7 @@ class _Clerk:
                 "provider_cost_nano_usd",
             )
             book = None
-            if all(_is_plain(one.opened) for one in self._settlements):
+            if all(is_plain(one.opened) for one in self._settlements):
                 book = ledger.Book.ask(one.opened.job.account_id for one in self._settlements)
         self._docket = docket()
         booked = {pk: cost for pk, (status, cost) in running().items() if status in Call.RUNNING}
@@ -143,8 +84,9 @@ class _Clerk:
         # The counts of tiers are rows of their own, taken in one order everywhere.
         counted: set[UUID] = set()
         for case in sorted(self.cases, key=lambda case: charging.turn(case.call)):
-            usage, cost = _usage(case), _full_cost(case)
-            case.price = charging.price(case.call, usage=usage, cost=cost, counted=counted)
+            case.price = charging.price(
+                case.call, usage=case.usage, cost=case.full_cost_nano_usd, counted=counted
+            )
             case.held, case.period_ids = self._hold_of(case)
         self._book = book() if book is not None else self._opened_book()
         for case in self.cases:
@@ -174,7 +116,7 @@ class _Clerk:
         is_late = call.status == Call.Status.ABANDONED
         if not is_running and not is_late:
             return call
-        case = _Case(
+        case = Case(
             settlement=one,
             call=call,
             job=job,
@@ -193,7 +135,7 @@ class _Clerk:
         self._by_call[call.pk] = case
         return call
 
-    def _hold_of(self, case: _Case) -> tuple[Hold | None, Sequence[int]]:
+    def _hold_of(self, case: Case) -> tuple[Hold | None, Sequence[int]]:
         """The hold to settle, and the budget periods to charge. A call's hold changes in its end
         alone, so it is still as it was opened."""
         held = case.settlement.opened.call.hold
@@ -207,7 +149,7 @@ class _Clerk:
     def _opened_book(self) -> ledger.Book:
         pools = {case.held.pool_id for case in self.cases if case.held is not None}
         for case in self.cases:
-            if _ends_its_job(case) and (own := closing.own_hold(case.job)) is not None:
+            if case.ends_its_job and (own := closing.own_hold(case.job)) is not None:
                 self._own_holds[case.job.pk] = own
         return ledger.Book.open(
             account_ids=[case.job.account_id for case in self.cases],
@@ -221,10 +163,12 @@ class _Clerk:
             ],
         )
 
-    def _charge(self, case: _Case) -> None:
-        call, job, outcome = case.call, case.job, case.settlement.outcome
+    def _charge(self, case: Case) -> None:
+        call, job = case.call, case.job
         if case.is_late:
             case.estimated_nano_usd = self._lift_estimate(case)
+            if call.finished_at is not None:
+                rollups.mark_dirty([call.finished_at.date()])
         if case.held is None and case.price == 0:
             charge = self._book.nothing(job.account_id)
         else:
@@ -234,34 +178,15 @@ class _Clerk:
                 bill=charging.bill(call, case.price),
                 period_ids=case.period_ids,
             )
-        case.charge = charge
-        is_settled = outcome.is_output_delivered
-        call.status = Call.Status.SETTLED if is_settled else Call.Status.FAILED
-        call.usage, call.usage_source = outcome.usage.as_json(), outcome.usage.source
-        call.prompt_tokens = outcome.usage.prompt_tokens
-        call.cached_tokens = outcome.usage.cached_tokens
-        call.completion_tokens = outcome.usage.completion_tokens
-        call.total_tokens = outcome.usage.total_tokens
-        call.latency_ms, call.first_token_at = outcome.latency_ms, outcome.first_token_at
-        if case.is_late and call.finished_at is not None:
-            rollups.mark_dirty([call.finished_at.date()])
-        call.finished_at, call.finish_reason = clock.now(), outcome.finish_reason
-        call.error_code, call.is_output_delivered = outcome.error_code, is_settled
-        call.price_nanocredits = charge.charged_nanocredits + charge.overrun_nanocredits
-        call.charged_nanocredits = charge.charged_nanocredits
-        call.overrun_nanocredits = charge.overrun_nanocredits
-        call.overrun_reason, call.price_nano_usd = charge.overrun_reason, charge.price_nano_usd
-        call.provider_cost_nano_usd = (
-            case.booked_nano_usd - case.estimated_nano_usd + case.cost_nano_usd
-        )
+        case.record(charge)
         self._docket.account_for(
             call,
             freed=None if case.is_late else admission.reservation_of(call),
             booked_nano_usd=case.booked_nano_usd,
         )
 
-    def _end_single(self, case: _Case) -> None:
-        if not _ends_its_job(case):
+    def _end_single(self, case: Case) -> None:
+        if not case.ends_its_job:
             return
         ending = closing.ending_of_single(
             case.job,
@@ -280,7 +205,7 @@ class _Clerk:
         is_alone = job.successful_calls + job.failed_calls == 1
         return not is_alone and job.calls.filter(is_output_delivered=True).exists()
 
-    def _lift_estimate(self, case: _Case) -> int:
+    def _lift_estimate(self, case: Case) -> int:
         """Reverse the estimate that was booked for an abandoned attempt; returns it, in nano-USD.
 
         It was booked for one that was recorded and never asked, too.
@@ -294,14 +219,14 @@ class _Clerk:
         return amount
 
     def _write(self) -> None:
-        ended = [attempt for case in self.cases if (attempt := _ended(case)) is not None]
+        ended = [one for case in self.cases if (one := case.ended_attempt()) is not None]
         for case in self.cases:
             attempt, cost = case.settlement.attempt, case.cost_nano_usd
             if cost and attempt is not None:
                 self._lines.append(tries.cost_line(case.call, attempt, CostLine.Kind.ATTEMPT, cost))
         with rows.gathered():
             self._book.write()
-            rows.update([case.call for case in self.cases], _SETTLED)
+            rows.update([case.call for case in self.cases], SETTLED)
             rows.update(ended, tries.ENDED)
             rows.insert(self._lines)
             self._docket.write()
@@ -319,7 +244,7 @@ class _Clerk:
                 closing.give_back_and_tell(case.ending, case.excess_nanocredits)
 
 
-def _report(case: _Case) -> None:
+def _report(case: Case) -> None:
     """What is told once the settlement stands."""
     opened, attempt, charge = case.settlement.opened, case.settlement.attempt, case.charge
     if attempt is not None:
@@ -332,41 +257,3 @@ def _report(case: _Case) -> None:
             f" ({charge.overrun_reason})",
         )
     charging.flag_thin_margin(case.call)
-
-
-def _is_plain(opened: OpenCall) -> bool:
-    """Whether no row but its wallet's has to be locked after its job's: no tier's count, no pool,
-    no budget."""
-    held = opened.call.hold
-    return (
-        held is not None
-        and held.pool_id is None
-        and not held.budget_period_ids
-        and opened.job.hold_id is None
-        and not charging.is_counted(opened.call)
-    )
-
-
-def _ends_its_job(case: _Case) -> bool:
-    return case.job.is_single and case.job.is_open
-
-
-def _usage(case: _Case) -> Usage | None:
-    """What the team pays for; None when nothing was delivered."""
-    outcome = case.settlement.outcome
-    return outcome.usage if outcome.is_output_delivered else None
-
-
-def _full_cost(case: _Case) -> int:
-    """What the answer cost whoever asked for it: a cache hit is priced by that."""
-    return case.cost_nano_usd or case.call.saved_nano_usd
-
-
-def _ended(case: _Case) -> Attempt | None:
-    """The attempt to end: one that was recorded and never asked ends as it is."""
-    attempt, opened = case.settlement.attempt, case.settlement.opened
-    if attempt is not None:
-        return tries.end(attempt, case.settlement.outcome, at=case.call.finished_at)
-    if opened.attempt is not None:
-        opened.attempt.ended_at = case.call.finished_at
-    return opened.attempt

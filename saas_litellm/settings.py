@@ -6,17 +6,15 @@ of the one web process. With DATABASE_URL and REDIS_URL it runs as *production*.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import django_stubs_ext
 import environ
 from corsheaders.defaults import default_headers
-from django.templatetags.static import static
-from django.urls import reverse_lazy
 
-from saas_litellm import content_policy
+from saas_litellm import content_policy, look
+from saas_litellm.base.telemetry import log_config
 
 django_stubs_ext.monkeypatch()
 
@@ -367,79 +365,10 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["saas_litellm.openapi.with_webhooks"],
 }
 
-
-def _static(name: str) -> Callable[[object], str]:
-    """Found when a page is served: in production its name carries a hash."""
-    return lambda _request: static(name)
-
-
-UNFOLD = {
-    "SITE_TITLE": "SaaS LiteLLM",
-    "SITE_HEADER": "SaaS LiteLLM",
-    "SITE_SYMBOL": "receipt_long",
-    "DASHBOARD_CALLBACK": "saas_litellm.dashboard.home.context",
-    "STYLES": [
-        _static("saas/charts.css"),
-        _static("saas/board.css"),
-        _static("saas/customers.css"),
-        _static("saas/jobs.css"),
-        _static("saas/plans.css"),
-    ],
-    "SCRIPTS": [_static("saas/acts.js"), _static("saas/boxes.js")],
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("saas/icon.svg")}],
-    "SIDEBAR": {"navigation": "saas_litellm.dashboard.navigation.groups"},
-    "LOGIN": {"form": "teams.sign_in.SignInForm"},
-    "ACCOUNT": {
-        "navigation": [{"title": "Second factor", "link": reverse_lazy("second_factor")}],
-    },
-    "SHOW_HISTORY": False,
-    "SHOW_VIEW_ON_SITE": False,
-}
+UNFOLD = look.UNFOLD
 
 # --- Watching it -----------------------------------------------------------------------------
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 LOG_FORMAT = env.str("LOG_FORMAT", default="text" if DEBUG else "json")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "text": {"format": "{asctime} {levelname} {name}: {message}{ids}", "style": "{"},
-        "json": {"()": "saas_litellm.base.telemetry.context.Json"},
-    },
-    "filters": {
-        "secret_paths": {"()": "saas_litellm.secret_paths.SecretPaths"},
-        "ids": {"()": "saas_litellm.base.telemetry.context.WithIds"},
-        "one_line": {"()": "saas_litellm.base.telemetry.context.OneLine"},
-    },
-    "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": "text" if LOG_FORMAT == "text" else "json",
-            "filters": ["secret_paths", "ids"],
-        }
-    },
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # Libraries can log whole payloads, at DEBUG at least; prompts and answers stay out of every log.
-    "loggers": {
-        name: {"level": "CRITICAL", "propagate": False} for name in ("LiteLLM", "LiteLLM Router")
-    }
-    | {
-        name: {"level": "WARNING"}
-        for name in (
-            *("anthropic", "aiohttp", "axes", "httpcore", "httpx", "openai", "redis"),
-            *("stripe", "urllib3"),
-        )
-    }
-    # Django's own handlers would write past the filter: without them all goes to the console above.
-    | {name: {"level": "INFO", "propagate": True} for name in ("django", "django.server")}
-    # Whoever scans the internet sends wrong Host headers.
-    | {"django.security.DisallowedHost": {"filters": ["one_line"]}}
-    # In JSON the server's own lines are objects too.
-    | (
-        {name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")}
-        if LOG_FORMAT != "text"
-        else {}
-    )
-    # A line of each request is ours (`observing.requests`): the server's has the query in it.
-    | {"uvicorn.access": {"handlers": [], "propagate": False}},
-}
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = log_config.config(is_text=LOG_FORMAT == "text", level=LOG_LEVEL)

@@ -14,11 +14,12 @@ from billing import budgets, ledger, plans
 from billing.models import Account, BudgetPeriod, Entry, Hold, UsageCounter
 from jobs import quotes
 from jobs.admission import Order
+from jobs.cases import Settlement
 from jobs.lifecycle import NewJob, spender_of
 from jobs.models import Attempt, Call, CostLine, Job, StatusChange
 from jobs.open_calls import OpenCall, Outcome
 from jobs.opening import Opening, open_all
-from jobs.settling import Settlement, settle_all
+from jobs.settling import settle_all
 from jobs.usage import Usage
 from saas_litellm import verification
 from saas_litellm.base.money import NANO

@@ -7,7 +7,8 @@ accounts by id.
 
 from __future__ import annotations
 
-from billing.ledger.book import Bill, Book, Charge, HoldAlreadyClosed
+from billing.ledger.bills import Bill, Charge
+from billing.ledger.book import Book, HoldAlreadyClosed
 from billing.ledger.credits import (
     LONGEST_REFERENCE,
     Adjusted,

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from billing.ledger import wallet
+from billing.ledger.bills import Bill, Charge, entry_of
 from billing.models import Account, Budget, BudgetPeriod, Entry, Grant, Hold
 from billing.refusals import BudgetExceeded, InsufficientCredits
 from saas_litellm.base import clock, rows
@@ -30,35 +29,6 @@ _PERIOD = ("used_nanocredits", "held_nanocredits")
 
 class HoldAlreadyClosed(Exception):
     """Someone else settled or released this hold first; the caller's transaction must roll back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """What a settlement took. ``charged + overrun`` is the price; volume tiers may give back."""
-
-    charged_nanocredits: int
-    overrun_nanocredits: int
-    price_nano_usd: int
-    balance_nanocredits: int
-    # What stopped it from taking all: wallet, budget, or the name of one of the bill's caps.
-    overrun_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
-    """A price to be taken, and what its entry says about it.
-
-    ``caps`` name what the caller's own limits leave beyond the hold, in nanocredits.
-    """
-
-    price_nanocredits: int
-    nanocredits_per_usd: int
-    plan_version_id: int
-    reference: str
-    reason: str
-    actor: str
-    labels: Mapping[str, Any]
-    caps: Mapping[str, int] = field(default_factory=dict)
 
 
 class Book:
@@ -212,7 +182,7 @@ class Book:
         balance = self._accounts[account_id].balance_nanocredits
         usd = divide_half_even(charged * NANO, bill.nanocredits_per_usd)
         if charged:
-            self._entries.append(_entry(account_id, charged, usd, balance, bill))
+            self._entries.append(entry_of(bill, account_id, charged, usd, balance_after=balance))
         return Charge(
             charged_nanocredits=charged,
             overrun_nanocredits=price - charged,
@@ -343,22 +313,3 @@ def _room(period: BudgetPeriod) -> int | None:
 
 def _by(sums: Mapping[int, Mapping[str, int]], columns: Sequence[str]) -> dict[int, list[int]]:
     return {pk: [moved.get(column, 0) for column in columns] for pk, moved in sums.items()}
-
-
-def _entry(account_id: int, charged: int, usd: int, balance_after: int, bill: Bill) -> Entry:
-    """A charge; or, where volume tiers give back, an adjustment with a lot of its own."""
-    return rows.new(
-        Entry,
-        account_id=account_id,
-        kind=Entry.Kind.CHARGE if charged > 0 else Entry.Kind.ADJUSTMENT,
-        amount_nanocredits=-charged,
-        balance_after_nanocredits=balance_after,
-        reference=bill.reference,
-        reason=bill.reason,
-        actor=bill.actor,
-        idempotency_key=f"charge:{bill.reference}",
-        plan_version_id=bill.plan_version_id,
-        price_nano_usd=usd,
-        labels=dict(bill.labels),
-        created_at=clock.now(),
-    )

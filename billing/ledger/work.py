@@ -7,7 +7,8 @@ from datetime import datetime
 
 from billing import budgets
 from billing.budgets import Spender
-from billing.ledger.book import Bill, Book, Charge
+from billing.ledger.bills import Bill, Charge
+from billing.ledger.book import Book
 from billing.models import Account, Hold
 from saas_litellm.base.standing import Memory
 from teams.models import Organization, Team

@@ -40,6 +40,28 @@ async def test_frames_at_a_pace_take_their_time(address: str) -> None:
     assert sample.whole >= sample.first + 6 * 0.01
 
 
+async def test_a_sparse_stream_lasts_as_long_as_one_at_a_pace(address: str) -> None:
+    connection = Connection(order(address, "sparse", stream=True))
+
+    sample = await connection.ask()
+
+    assert sample.frames == upstream.SPARSE_FRAMES
+    assert sample.whole >= sample.first + 5 * 0.005
+
+
+def test_each_connection_has_a_key_in_turn() -> None:
+    asked = Order(url="http://127.0.0.1/v1", keys=["a", "b"])
+
+    assert [asked.of_connection(n).headers["Authorization"] for n in range(3)] == [
+        "Bearer a",
+        "Bearer b",
+        "Bearer a",
+    ]
+    assert Order(url="http://127.0.0.1/v1", headers={"x": "y"}).of_connection(0).headers == {
+        "x": "y"
+    }
+
+
 async def test_a_plain_answer_takes_the_delay(address: str) -> None:
     sample = await Connection(order(address, "burst")).ask()
 

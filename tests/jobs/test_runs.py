@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobs import metering, runs, settling
+from jobs.cases import Settlement
 from jobs.models import Job
-from jobs.settling import Settlement
 from saas_litellm.base.grouping import Group
 from tests import factories
 from tests.conftest import Live

@@ -123,10 +123,10 @@ def test_every_way_starts_the_same_programs() -> None:
     """The web's and the worker's commands of the Procfile, wherever they stand."""
     procfile = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     flags = re.findall(
-        r"--(?:lifespan on|no-server-header|ws-max-size \d+|timeout-graceful-shutdown \d+)",
+        r"--(?:lifespan on|no-server-header|no-proxy-headers|ws-max-size \d+|timeout-graceful-shutdown \d+)",
         procfile["web"],
     )
-    assert len(flags) == 4
+    assert len(flags) == 5
     image, run = (ROOT / "Dockerfile").read_text(), (ROOT / "Makefile").read_text()
     assert all(flag in image and flag in run for flag in flags)
     railway = json.loads((ROOT / "railway.json").read_text())["deploy"]
