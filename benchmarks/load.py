@@ -45,7 +45,8 @@ class Order:
         """The same with that connection's key."""
         if not self.keys:
             return self
-        return replace(self, headers=signed(self.keys[number % len(self.keys)]))
+        key = self.keys[number % len(self.keys)]
+        return replace(self, headers={**self.headers, **signed(key)})
 
     @property
     def is_stream(self) -> bool:

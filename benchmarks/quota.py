@@ -1,14 +1,14 @@
 """A share of a core for each process: the kernel's CFS quota, of cgroups v1 or v2.
 
-So processes that would stand in each other's way on few cores have as much time each as if they
-had cores of their own, only slower ones.
+So processes that would stand in each other's way on few cores take no more time each than all of them
+have.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,14 @@ _V1, _V2 = BASES = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 
 @contextmanager
 def shares(pids: Sequence[int], share: float) -> Iterator[None]:
-    """Give each process ``share`` of a core, until the end of the block, whose processes have ended
-    by then. Raises OSError where no such group may be made."""
-    base = _V1 if (_V1 / "cgroup.procs").exists() else _V2
+    """Let each process have at most ``share`` of a core, until the end of the block.
+
+    Raises OSError where no such group may be made.
+    """
+    base = next((base for base in BASES if (base / "cgroup.procs").exists()), None)
+    if base is None:
+        raise OSError("no cgroups for the processor")
+    _remove(base.glob("bench-*"))
     made: list[Path] = []
     try:
         for pid in pids:
@@ -32,11 +37,18 @@ def shares(pids: Sequence[int], share: float) -> Iterator[None]:
         yield
     finally:
         for group in made:
-            # Only a group without processes can go.
             for left in (group / "cgroup.procs").read_text().split():
-                (base / "cgroup.procs").write_text(left)
-            with contextlib.suppress(OSError):
-                group.rmdir()
+                # It may have ended meanwhile.
+                with contextlib.suppress(OSError):
+                    (base / "cgroup.procs").write_text(left)
+        _remove(made)
+
+
+def _remove(groups: Iterable[Path]) -> None:
+    """Those without a process: none other can go. Some may be left of a run that was killed."""
+    for group in groups:
+        with contextlib.suppress(OSError):
+            group.rmdir()
 
 
 def _limit(group: Path, microseconds: int, *, is_v1: bool) -> None:

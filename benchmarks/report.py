@@ -16,6 +16,7 @@ import psycopg
 
 from benchmarks import contest, idle, money, peers, scratch, startup, supply, wire, workers
 from benchmarks.contenders import BARE, GATEWAY, PG1, PROXY
+from benchmarks.upstream import SPARSE_FRAMES
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 # CPU of a bare litellm.acompletion on the machine of the targets, in ms.
@@ -150,7 +151,8 @@ def _of_contest(figures: dict[str, Any]) -> list[Target]:
     at_once, paced = contest.cpu_per_frame(table, PG1, frames)
     rows.append(
         Target(
-            "CPU per streamed frame",
+            "CPU per streamed frame (at once: less a plain call; at a pace: less a stream as long of"
+            f" {SPARSE_FRAMES} frames)",
             "≤ 0.05 ms",
             f"{at_once:.3f} ms at once, {paced:.3f} ms at a pace",
             at_once <= 0.05 and paced <= 0.05,
@@ -182,7 +184,8 @@ def _of_workers(figures: dict[str, Any]) -> list[Target]:
     times = workers.times(figures)
     return [
         Target(
-            "second worker, each with a share of a core that is its own",
+            f"second worker, each with at most {workers.SHARE:.0%} of a core, so that neither cores nor"
+            " PostgreSQL are full",
             "≥ 1.7 ×",
             f"{times:.2f} × the calls/s of one",
             times >= 1.7,

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import contenders, prepare, scratch, wire
 from benchmarks.contenders import DIRECT, PG1, Contender
-from benchmarks.load import Connection, Order
+from benchmarks.load import Connection, Order, signed
 
 CALLS, WARM_UP = 100, 10
 WIRE = ("postgres statements", "postgres round trips", "redis commands", "redis round trips")
@@ -53,7 +53,7 @@ def _parts(server: Contender, base: str) -> dict[str, tuple[Contender, Saying]]:
     connections.close_all()
 
     def of(team: dict[str, str]) -> Contender:
-        return replace(server, headers={"Authorization": f"Bearer {team['key']}"})
+        return replace(server, headers=signed(team["key"]), keys=())
 
     return {
         "a plain call": (of(plain), _same),

@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
             self._send(0, int(pace) / 1000 if pace else self._script.pace_seconds)
         elif kind == b"sparse":
             self._transport.write(self._script.frames[0])
-            silence = self._script.pace_seconds * (len(self._script.frames) - 2)
+            silence = self._script.pace_seconds * (len(self._script.frames) - 1)
             self._timer = self._loop.call_later(
                 silence, self._send, len(self._script.frames) - 2, 0
             )

@@ -28,8 +28,9 @@ class InFlight:
         self._span = tracing.span("call", about=about)
 
     def __enter__(self) -> Any:
+        span = self._span.__enter__()
         metrics.IN_FLIGHT.inc()
-        return self._span.__enter__()
+        return span
 
     def __exit__(
         self,

@@ -27,8 +27,6 @@ from django.utils.module_loading import import_string
 from saas_litellm.base import http
 
 _MOST_FIXED = 256
-# What Django takes it for where nothing is said.
-_NO_PREFIX = "/"
 Answer = HttpResponse | StreamingHttpResponse
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -78,8 +76,8 @@ class ApiHandler(ASGIHandler):
             watching.cancel()
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Django's, but for the thread that it writes its line of a refusal on, and for the URLs of
-        this task, which are everybody's."""
+        """Django's, but for the thread that it writes its line of a refusal on, for the URLs of this
+        task, which are everybody's, and for the request's end, which ``_answer`` sees to."""
         response: HttpResponseBase = await self._middleware_chain(request)
         if response.status_code >= 400:
             said = (response.reason_phrase, request.path)
@@ -87,7 +85,7 @@ class ApiHandler(ASGIHandler):
         return response
 
     async def _answer(self, scope: Scope, body: io.BytesIO) -> Answer:
-        if (prefix := get_script_prefix(scope)) != _NO_PREFIX:
+        if prefix := get_script_prefix(scope):
             set_script_prefix(prefix)
         request, refused = self.create_request(scope, body)
         if request is None:
@@ -133,6 +131,8 @@ async def _send(response: Answer, send: Send) -> None:
     async with aclosing(parts):
         async for part in parts:
             await send({"type": "http.response.body", "body": part, "more_body": True})
+            # Nor this, while it waits for the next.
+            del part
     await send({"type": "http.response.body"})
 
 

@@ -209,6 +209,7 @@ def live(transactional_db: None) -> Iterator[Live]:
             lifespan="off",
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
         )
     )
     thread = threading.Thread(target=server.run, daemon=True)

@@ -23,6 +23,7 @@ from tests.run import SECRETS, free_port
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs/images"
 LAPTOP, PHONE = (1280, 800), browser.PHONE
+_SERVE = (sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application", "--no-proxy-headers")
 _SECONDS_TO_START = 60
 
 
@@ -62,7 +63,7 @@ def main() -> int:
                 stdout=subprocess.DEVNULL,
             )
         server = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "saas_litellm.asgi:application", "--port", str(port)],
+            [*_SERVE, "--port", str(port)],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

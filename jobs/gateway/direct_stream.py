@@ -125,6 +125,8 @@ class DirectStream(Stream):
         ended: list[dict[str, Any]] = []
         for choice in choices:
             place = choice.get("index") or 0
+            if not isinstance(place, int):
+                raise TypeError("a place is a number")
             delta = self._delta(choice.get("delta"), place)
             if delta:
                 begun.append(_choice(place, delta, None, neutral.beside(choice)))

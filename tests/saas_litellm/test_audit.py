@@ -246,7 +246,9 @@ def test_an_unknown_address_is_none(db: None) -> None:
 def test_what_an_operator_does_over_the_api_has_its_address(live: Live) -> None:
     factories.company()
     _, text = operators.issue(user=person("olga", roles.OWNER), actor="test")
-    with live.client({"Authorization": f"Bearer {text}"}) as client:
+    # No proxy is trusted here, so nobody is believed.
+    lie = {"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6"}
+    with live.client({"Authorization": f"Bearer {text}", **lie}) as client:
         body = {"credit_limit": 5, "reason": "x"}
         assert client.post("/api/credits/teams/alice/limit", json=body).status_code == 200
     assert entry("credits.limit").address == "127.0.0.1"
