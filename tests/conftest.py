@@ -148,6 +148,13 @@ def fresh_limits(settings: Any) -> Iterator[None]:
 
 
 @pytest.fixture
+def fresh_cache(settings: Any) -> None:
+    """Django's cache as if empty. Never clear it: that empties the Redis of whoever tests beside."""
+    default = {**settings.CACHES["default"], "KEY_PREFIX": uuid4().hex}
+    settings.CACHES = {**settings.CACHES, "default": default}
+
+
+@pytest.fixture
 def forward(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that moves the platform's clock on by some seconds."""
     now, ahead = clock.now, [0.0]

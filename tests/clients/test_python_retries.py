@@ -104,6 +104,14 @@ def test_tries_are_bounded_by_their_time(connect: Callable[..., Any], flaky: Fla
     assert len(flaky.seen) < 4
 
 
+def test_who_wakes_too_late_for_another_try_is_told_what_the_last_came_to() -> None:
+    attempts = Attempts(Retries(first_wait=0.001), Timeouts(total=0.5), total=None)
+    attempts.wait_after(errors.ConnectionFailed("lost"))
+    time.sleep(0.5)
+    with pytest.raises(errors.ConnectionFailed, match="lost"):
+        attempts.seconds_left()
+
+
 def test_retry_after_is_respected_and_not_waited_for_in_vain(
     connect: Callable[..., Any], flaky: Flaky
 ) -> None:

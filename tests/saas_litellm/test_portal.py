@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core import mail
-from django.core.cache import cache
 from django.test import Client
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -24,15 +22,8 @@ from tests.teams.test_roles import PASSWORD, browser, person
 pytestmark = [
     pytest.mark.any_database,
     pytest.mark.django_db,
-    pytest.mark.usefixtures("pages_served", "sold_online"),
+    pytest.mark.usefixtures("pages_served", "sold_online", "fresh_cache"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_was_sent() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

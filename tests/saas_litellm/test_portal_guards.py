@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core import mail
-from django.core.cache import cache
 from django.test import Client
 
 from billing import budgets
@@ -24,16 +22,12 @@ from tests.portal import BOB, MIA, at, text
 from tests.teams.test_members import at_once, invite, member
 from tests.teams.test_roles import PASSWORD, browser, person
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("pages_served", "sold_online")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("pages_served", "sold_online", "fresh_cache"),
+]
 once_is_enough = pytest.mark.any_database
 LINK = re.compile(r"/portal/invitations/[\w-]{43}")
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_was_sent() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ export interface Patience {
 class Attempts {
   readonly #settings: Settings;
   readonly #deadline: number;
+  /** What the last try came to: who woke too late for another is told that. */
+  #last: ClientError | undefined;
   #failed = 0;
 
   constructor(settings: Settings, timeout: number | undefined) {
@@ -31,10 +33,13 @@ class Attempts {
     this.#deadline = Date.now() + (timeout ?? settings.timeouts.total);
   }
 
-  /** Milliseconds until silence is an error. Throws TimedOut when there are none left. */
+  /**
+   * Milliseconds until silence is an error. Throws TimedOut when there are none left, or what the
+   * last try came to.
+   */
   patience({ isSilent = false }: { isSilent?: boolean | undefined } = {}): number {
     const left = this.#deadline - Date.now();
-    if (left <= 0) throw new TimedOut("No whole answer within the time for it.");
+    if (left <= 0) throw this.#last ?? new TimedOut("No whole answer within the time for it.");
     return isSilent ? left : Math.min(left, this.#settings.timeouts.read);
   }
 
@@ -45,6 +50,7 @@ class Attempts {
   waitAfter(error: unknown): number {
     const { count, firstWait, longestWait } = this.#settings.retries;
     if (!(error instanceof ClientError) || !error.isRetryable || count === 0) throw error;
+    this.#last = error;
     const asked = error instanceof ApiError ? (error.retryAfter ?? 0) * 1000 : 0;
     let wait = Math.max(asked, firstWait);
     if (!(error instanceof ApiError && error.isWaiting)) {

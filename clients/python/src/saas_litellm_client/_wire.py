@@ -73,12 +73,14 @@ class Attempts:
         self._retries, self._timeouts = retries, timeouts
         self._deadline = time.monotonic() + (timeouts.total if total is None else total)
         self._failed = 0
+        # What the last try came to: who woke too late for another is told that.
+        self._last: errors.ClientError | None = None
 
     def seconds_left(self) -> float:
-        """Raises TimedOut when there are none."""
+        """Raises TimedOut when there are none, or what the last try came to."""
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise errors.TimedOut("No whole answer within the time for it.")
+            raise self._last or errors.TimedOut("No whole answer within the time for it.")
         return left
 
     def timeout(self, *, is_silent: bool) -> httpx.Timeout:
@@ -93,6 +95,7 @@ class Attempts:
         """
         if not error.is_retryable or self._retries.count == 0:
             raise error
+        self._last = error
         asked = (error.retry_after if isinstance(error, errors.ApiError) else None) or 0.0
         if isinstance(error, errors.ApiError) and error.is_waiting:
             wait = max(asked, self._retries.first_wait)
