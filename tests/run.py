@@ -70,11 +70,10 @@ def _find_browser() -> None:
         return
     if shutil.which("apt-get") and os.geteuid() == 0:
         print("Installing Chromium for the tests in a browser ...", flush=True)
-        subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "chromium"],
-            check=False,
-            stdout=subprocess.DEVNULL,
-        )
+        for package in ("chromium-headless-shell", "chromium"):
+            command = ["apt-get", "install", "-y", "-qq", package]
+            if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0:
+                break
     if browser.binary() is None:
         print("\n!!! NOT RUN in a browser: no Chromium here; set CHROMIUM !!!", flush=True)
 
