@@ -89,7 +89,7 @@ def test_a_reader_sees_the_present_and_then_every_step(live: Live, alice: Compan
         work.call(job)
         began = time.monotonic()
         assert stream.frame()["status"] == "in_progress"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
         work.close(job, "failed", error_message="the contract is empty")
         last = stream.frame()
         assert (last["from"], last["status"]) == ("in_progress", "failed")

@@ -89,9 +89,9 @@ def test_one_process_looks_for_all_and_another_takes_over(
             killed_at = time.monotonic()
             other.process.kill()
             call = work.call(job)
-            assert seen(here, has(call), seconds=8)
-            # Within four seconds; a busy machine has a little more.
-            assert looks[0] - killed_at < 6
+            assert seen(here, has(call))
+            # Within four seconds; a busy machine has more.
+            assert looks[0] - killed_at < 12
 
 
 def test_a_process_that_nobody_watches_any_more_hands_over(
@@ -105,9 +105,9 @@ def test_a_process_that_nobody_watches_any_more_hands_over(
                 seen(there, lambda message: True)
                 seen(here, lambda message: True)
         call = work.call(work.job(factories.company().team))
-        assert seen(there, has(call), seconds=8)
+        assert seen(there, has(call))
     with watch(live, vera) as here:
-        assert seen(here, has(call), seconds=8)
+        assert seen(here, has(call))
 
 
 def test_without_redis_each_process_looks_for_itself(

@@ -316,7 +316,8 @@ def test_cancelling_stops_a_running_stream_and_settles_it(
                 started = time.monotonic()
                 assert other.post(f"/api/jobs/{job_id}/cancel", json={}).status_code == 200
             rest = "".join(lines)
-    assert time.monotonic() - started < 3
+    # The whole of it would take twenty.
+    assert time.monotonic() - started < 10
     assert "job_closed" in rest
     assert Job.objects.get().status == "cancelled"
     assert Call.objects.get().charged_nanocredits > 0
