@@ -30,7 +30,7 @@ ALL = ("contest", "workers", "wire", "money", "idle", "startup")
 def main() -> None:
     flags = _flags()
     # However it is ended, what it started ends with it.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     sizes = contest.Sizes(
         **{name: getattr(flags, name) for name in contest.Sizes.__dataclass_fields__}

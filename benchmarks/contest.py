@@ -254,7 +254,8 @@ def cpu_per_frame(table: Table, name: str, frames: int) -> tuple[float, float]:
     than a stream that is as long and of few frames, by the frames between. Beside plain calls, which
     are many more a second and so share transactions, those few calls would count as frames.
     """
-    calls, streams, paced, sparse = (
-        table[name][kind]["cpu_ms"][0] for kind in ("calls", "streams", "paced", "sparse")
-    )
-    return (streams - calls) / frames, (paced - sparse) / (frames - SPARSE_FRAMES)
+    cost = {kind: of["cpu_ms"][0] for kind, of in table[name].items()}
+    # Figures that were kept from before there were sparse streams.
+    beside = cost.get("sparse", cost["calls"])
+    between = max(1, frames - SPARSE_FRAMES) if "sparse" in cost else frames
+    return (cost["streams"] - cost["calls"]) / frames, (cost["paced"] - beside) / between
