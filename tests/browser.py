@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 LAPTOP, PHONE = (1366, 900), (375, 800)
 # The side bar's links, and the first of a list: its rows are table bodies of their own.
@@ -206,7 +206,7 @@ def _look(
     act: Callable[[Page], Any] | None,
 ) -> Seen:
     seen = Seen()
-    page = _context(chromium, url, cookies, size, is_dark).new_page()
+    page = _kept_context(chromium, url, cookies, size, is_dark).new_page()
     try:
         _watch(page, seen, url)
         # Scripts that wait for the page have run by then.
@@ -222,18 +222,14 @@ def _look(
 _kept: dict[Any, BrowserContext] = {}
 
 
-def _context(
-    chromium: Browser,
-    url: str,
-    cookies: dict[str, str],
-    size: tuple[int, int],
-    is_dark: bool,
-) -> BrowserContext:
+def _kept_context(chromium: Browser, url: str, *who: Any) -> BrowserContext:
     """One for all looks of somebody, in one session: style sheets are fetched once."""
-    key = (_origin(url), *sorted(cookies.items()), size, is_dark)
+    key = (chromium, _origin(url), repr(who))
     if key not in _kept:
         for context in _kept.values():
-            context.close()
+            # Its Chromium may have ended.
+            with suppress(Error):
+                context.close()
         _kept.clear()
-        _kept[key] = _new_context(chromium, url, cookies, size, is_dark)
+        _kept[key] = _new_context(chromium, url, *who)
     return _kept[key]

@@ -21,6 +21,8 @@ _DONE = b"[DONE]"
 # How long a provider may take to end a response whose last word it has said: the connection can
 # be used again only then.
 _ENDING_SECONDS = 1.0
+# Nobody may ask for so many; a provider that makes them up must not fill memory or take time.
+_MOST_CHOICES = 128
 _ending: set[asyncio.Task[None]] = set()
 
 
@@ -125,8 +127,8 @@ class DirectStream(Stream):
         ended: list[dict[str, Any]] = []
         for choice in choices:
             place = choice.get("index") or 0
-            if not isinstance(place, int):
-                raise TypeError("a place is a number")
+            if not isinstance(place, int) or not 0 <= place < _MOST_CHOICES:
+                raise ValueError("no place of a choice")
             delta = self._delta(choice.get("delta"), place)
             if delta:
                 begun.append(_choice(place, delta, None, neutral.beside(choice)))

@@ -433,7 +433,7 @@ async def test_an_event_without_an_end_is_not_waited_for(monkeypatch: pytest.Mon
     assert found.failure[0] == FailureKind.GARBLED
 
 
-@pytest.mark.parametrize("place", ["[1]", '{"a": 1}', '"0"', "1.5"])
+@pytest.mark.parametrize("place", ["[1]", '{"a": 1}', '"0"', "1.5", "-1", "128"])
 async def test_a_choice_without_a_number_for_its_place_is_no_choice(place: str) -> None:
     odd = b'data: {"choices": [{"index": %b, "delta": {"content": "x"}}]}\n\n' % place.encode()
     async with serving([FIRST, odd]) as base:
