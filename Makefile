@@ -75,7 +75,7 @@ lock: $(VENV)/.dev  ## Compile requirements*.txt from requirements*.in
 screenshots: $(VENV)/.dev  ## The documentation's pictures, of a platform that seed_demo filled
 	@$(BIN)/python -m tests.screenshots
 
-bench: $(VENV)/.dev  ## This project beside litellm's proxy, Portkey's gateway and bare litellm; money, idle streams, start-up (a quarter of an hour)
+bench: $(VENV)/.dev  ## This project beside litellm's proxy, Portkey's gateway and bare litellm; money, a second worker, idle streams, start-up (twenty minutes)
 	@$(BIN)/python -m benchmarks
 
 bench-supply: $(VENV)/.dev  ## What limits, idempotency, cache and privacy add to a call (PostgreSQL + Redis)
